@@ -1,0 +1,204 @@
+/* tap_proto.h - control messages: blktapctrl with tapdisk, tap-ctl with
+ * blktapctrl.
+ *
+ * Three channels carry them:
+ *
+ *  pipes    RUNDIR/tapctrlwriteN (blktapctrl -> tapdisk) and
+ *           RUNDIR/tapctrlreadN (tapdisk -> blktapctrl), one pair a tapdisk.
+ *           N is the disk's minor; a tapdisk that has no minor yet (spawn) is
+ *           numbered from TAP_TEMP_MINOR up and renamed when it is attached.
+ *  control  RUNDIR/ctl.sock, SOCK_STREAM: tap-ctl asks, blktapctrl answers.
+ *  files    RUNDIR/tapfdN.sock, SOCK_SEQPACKET: descriptors alone, one
+ *           struct tap_fd_msg each, from blktapctrl to tapdisk.
+ *
+ * A message is a struct tap_hdr and `len` bytes of payload, TAP_MSG_MAX in all,
+ * so that a write to a pipe is atomic (PIPE_BUF).  Integers are in host order:
+ * both ends are on one host.  A request's reply has type + 1 and its id.  A
+ * failure is the reply with status < 0 (-errno) and a reason as text payload
+ * (not NUL-terminated).  A long answer comes as several messages, all but the
+ * last with TAP_MORE.  Unknown types are answered with -EOPNOTSUPP, unless they
+ * are replies.
+ *
+ * Whoever dies in the middle of a message confuses nobody: `crc` covers header
+ * and payload, and a reader that finds anything wrong looks for the next
+ * header (lib/msg.h).
+ */
+#ifndef TAP_PROTO_H
+#define TAP_PROTO_H
+
+#include <stdint.h>
+
+#define TAP_MAGIC	0x4b544c42u	/* "BLTK" in memory on little endian */
+#define TAP_VERSION	1u
+#define TAP_MSG_MAX	4096u		/* PIPE_BUF */
+#define TAP_TEXT_MAX	3840u		/* bytes of text in any message */
+#define TAP_MINOR_MAX	16384		/* minors are 0 .. 16383, as tapdisk3's */
+#define TAP_TEMP_MINOR	1000000		/* first number of a tapdisk without one */
+
+struct tap_hdr {
+	uint32_t magic;		/* TAP_MAGIC */
+	uint8_t version;	/* TAP_VERSION */
+	uint8_t flags;		/* TAP_MORE */
+	uint16_t type;		/* TAP_* */
+	uint32_t id;		/* the requester's; copied into the reply */
+	int32_t status;		/* replies: 0 or -errno; requests: 0 */
+	uint32_t len;		/* payload bytes, <= TAP_MSG_MAX - header */
+	uint32_t crc;		/* CRC-32 of header (crc = 0) and payload */
+};
+_Static_assert(sizeof(struct tap_hdr) == 24, "wire layout");
+
+#define TAP_MORE	1u	/* flags: this reply goes on */
+
+/* 1 to 10 are classic blktap's; its IMG_FAIL (3) and NEWDEV_FAIL (6) are now a
+ * status.  blktapctrl asks and tapdisk answers, except where said. */
+enum tap_type {
+	TAP_PARAMS	= 1,	/* struct tap_params: open this -> TAP_IMG */
+	TAP_IMG		= 2,	/* struct tap_img */
+	TAP_NEWDEV	= 4,	/* struct tap_newdev: be this minor; its sockets
+				 * come as TAP_FD_RING and TAP_FD_NBD */
+	TAP_NEWDEV_RSP	= 5,
+	TAP_CLOSE	= 7,	/* struct tap_close: drain, flush, close */
+	TAP_CLOSE_RSP	= 8,
+	TAP_PID		= 9,
+	TAP_PID_RSP	= 10,	/* int32_t pid */
+
+	TAP_HELLO	= 16,	/* struct tap_hello: nothing before it counts */
+	TAP_HELLO_RSP	= 17,	/* struct tap_hello_rsp */
+	TAP_PAUSE	= 18,	/* drain, flush, close the image, hold the guests */
+	TAP_PAUSE_RSP	= 19,
+	TAP_RESUME	= 20,	/* struct tap_params; empty spec = as before */
+	TAP_RESUME_RSP	= 21,	/* struct tap_img */
+	TAP_RESIZE	= 22,	/* uint64_t bytes, 0 = as large as the store */
+	TAP_RESIZE_RSP	= 23,	/* struct tap_img */
+	TAP_STATS	= 24,
+	TAP_STATS_RSP	= 25,	/* JSON text, TAP_MORE */
+	TAP_DEBUG	= 26,	/* text: debug areas, as of --debug */
+	TAP_DEBUG_RSP	= 27,
+	TAP_DETACH	= 28,	/* the disk is closed: leave */
+	TAP_DETACH_RSP	= 29,
+	TAP_FILE	= 30,	/* tapdisk asks: struct tap_file_ask.  A
+				 * descriptor answers (TAP_FD_FILE), or: */
+	TAP_FILE_RSP	= 31,	/* status < 0 and why */
+
+	/* tap-ctl asks, blktapctrl answers.  Payload: struct tap_verb; answer
+	 * as said, and text after failure. */
+	TAP_CTL_LIST	= 64,	/* -> struct tap_disk each, TAP_MORE; an empty
+				 * payload ends it */
+	TAP_CTL_ALLOCATE = 66,	/* -> struct tap_disk (minor; path = marker) */
+	TAP_CTL_FREE	= 68,
+	TAP_CTL_SPAWN	= 70,	/* -> struct tap_disk (pid) */
+	TAP_CTL_ATTACH	= 72,
+	TAP_CTL_DETACH	= 74,
+	TAP_CTL_OPEN	= 76,	/* text: spec */
+	TAP_CTL_CLOSE	= 78,
+	TAP_CTL_PAUSE	= 80,
+	TAP_CTL_UNPAUSE	= 82,	/* text: spec or empty */
+	TAP_CTL_STATS	= 84,	/* -> JSON text, TAP_MORE */
+	TAP_CTL_INFO	= 86,	/* -> struct tap_disk */
+	TAP_CTL_RESIZE	= 88,	/* size -> struct tap_disk */
+	TAP_CTL_CREATE	= 90,	/* text: spec -> struct tap_disk */
+	TAP_CTL_DESTROY	= 92,
+	TAP_CTL_SHUTDOWN = 94,	/* drain and close every disk, then exit */
+	TAP_CTL_CHECK	= 96,	/* -> text: version of the daemon */
+	TAP_CTL_DEBUG	= 98,	/* text: areas; minor -1 = the daemon's own */
+};
+
+/* Open flags of TAP_PARAMS, TAP_RESUME, tap_verb and tap_disk. */
+enum tap_open_flag {
+	TAP_OPEN_RDONLY		= 1u << 0,
+	TAP_OPEN_NO_DIRECT	= 1u << 1,
+	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
+};
+
+/* spec: TYPE:/path, or FILTER:OPTIONS|TYPE:/path */
+struct tap_params {
+	uint32_t flags;		/* TAP_OPEN_* */
+	char spec[];		/* to the end of the payload, <= TAP_TEXT_MAX */
+};
+
+struct tap_img {
+	uint64_t bytes;		/* size, a multiple of 512 */
+	uint32_t sector_size;	/* the guest's logical sector, bytes */
+	uint32_t phys_size;	/* physical block, bytes */
+	uint32_t caps;		/* TD_CAP_* */
+	uint32_t pad;
+};
+
+struct tap_newdev {
+	uint32_t minor;
+	uint32_t created;	/* 1: half of a `create`; if its maker dies before
+				 * it is open, nobody will miss it */
+};
+
+struct tap_close {
+	uint32_t flags;		/* TAP_VERB_FORCE */
+};
+
+/* States as tapdisk3 prints them (`state=0x..` of tap-ctl list). */
+enum tap_state {
+	TAP_ST_RUNNING		= 0x0,
+	TAP_ST_DEAD		= 0x1,	/* its process ended */
+	TAP_ST_CLOSED		= 0x2,	/* attached or closed: no image */
+	TAP_ST_PAUSING		= 0x10,
+	TAP_ST_PAUSED		= 0x20,
+	TAP_ST_CLOSING		= 0x40,
+	TAP_ST_OPENING		= 0x80,
+	TAP_ST_RESUME_FAILED	= 0x200, /* with PAUSED: unpause failed */
+};
+
+struct tap_hello {
+	uint64_t epoch;		/* random, one a life of a daemon */
+};
+
+struct tap_hello_rsp {
+	uint64_t epoch;		/* the asker's */
+	int32_t pid;
+	int32_t minor;		/* -1: none */
+	uint32_t state;		/* TAP_ST_* */
+	uint32_t flags;		/* TAP_OPEN_* of the disk */
+	uint32_t created;	/* of tap_newdev */
+	uint32_t pad;
+	struct tap_img img;	/* zeroes unless open */
+	char spec[];		/* to the end of the payload */
+};
+
+struct tap_file_ask {
+	uint32_t flags;		/* TAP_OPEN_* */
+	char path[];		/* to the end of the payload */
+};
+
+/* On the files socket, with exactly one SCM_RIGHTS descriptor. */
+enum tap_fd_kind {
+	TAP_FD_FILE	= 1,	/* answers TAP_FILE of that id */
+	TAP_FD_RING	= 2,	/* listening socket of ring clients */
+	TAP_FD_NBD	= 3,	/* listening socket of NBD clients */
+};
+
+struct tap_fd_msg {
+	uint32_t magic;		/* TAP_MAGIC */
+	uint32_t kind;		/* enum tap_fd_kind */
+	uint32_t id;		/* TAP_FD_FILE: of the TAP_FILE */
+	uint32_t pad;
+};
+
+/* What tap-ctl sends; fields that a verb does not use are -1 or 0. */
+struct tap_verb {
+	int32_t pid;		/* -1: any */
+	int32_t minor;		/* -1: any */
+	uint32_t flags;		/* TAP_OPEN_*, TAP_VERB_* */
+	uint32_t timeout;	/* seconds, 0 = the default */
+	uint64_t size;		/* bytes; resize: 0 = take up what has grown */
+	char text[];		/* to the end of the payload */
+};
+
+/* One disk, as list, info and create tell it. */
+struct tap_disk {
+	int32_t pid;		/* -1: no process */
+	int32_t minor;		/* -1: no minor */
+	uint32_t state;		/* TAP_ST_* */
+	uint32_t flags;		/* TAP_OPEN_* */
+	struct tap_img img;	/* zeroes unless open */
+	char spec[];		/* as it was opened; to the end of the payload */
+};
+
+#endif

@@ -1,0 +1,148 @@
+/* td_driver.h - what a driver is, and what it may call.
+ *
+ * A driver turns requests on a node into something: a store (a file, memory)
+ * ends them, a filter passes them to its child, a format maps them.  One
+ * driver is one constant table, named once in drivers/drivers.c and checked
+ * once at start-up by td_driver_check(): required slots are never tested for
+ * NULL later.
+ *
+ * The rules a driver lives by:
+ *  - Each request given to open, close, resize or submit ends in exactly one
+ *    td_complete() or td_pass(), at any time, also before the call returns.
+ *  - submit sees only what it declared in `caps`; the core emulates or refuses
+ *    the rest.  Ranges lie inside node->size, and read and write requests are
+ *    aligned to nothing: a store that needs alignment does it itself.
+ *  - It never blocks: file names go to td_file_get(), system calls that may
+ *    sleep to a worker (lib/loop/worker.h).
+ *  - It keeps no global state: node->priv and td_ctx() are zeroed for it.
+ *  - Messages go through td_err() and td_warn(), once, by whoever knows most.
+ */
+#ifndef TD_DRIVER_H
+#define TD_DRIVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "td_req.h"
+
+struct io_queue;
+struct json_t;
+struct loop;
+struct workers;
+
+#define TD_DRIVER_ABI 1u
+
+enum td_cap {
+	TD_CAP_WRITE	= 1u << 0,
+	TD_CAP_FLUSH	= 1u << 1,
+	TD_CAP_FUA	= 1u << 2, /* else: write, then flush */
+	TD_CAP_DISCARD	= 1u << 3, /* else: refused, and not offered */
+	TD_CAP_ZEROES	= 1u << 4, /* else: written out, except TD_REQ_FAST */
+	TD_CAP_FAST_ZERO = 1u << 5, /* zeroes are never slow writes */
+	TD_CAP_EXTENTS	= 1u << 6, /* else: everything is data */
+	TD_CAP_RESIZE	= 1u << 7, /* else: -EOPNOTSUPP */
+	TD_CAP_ALL	= (1u << 8) - 1,
+};
+
+enum td_kind {
+	TD_STORE,		/* ends requests; the rest of the spec names it */
+	TD_FILTER,		/* one child; the spec is OPTIONS|CHILD */
+};
+
+enum td_node_flag {
+	TD_NODE_RDONLY	= 1u << 0, /* down to the open flags */
+	TD_NODE_NO_DIRECT = 1u << 1, /* through the page cache */
+};
+
+struct td_driver {
+	uint32_t abi;		/* TD_DRIVER_ABI */
+	enum td_kind kind;
+	const char *name;	/* the TYPE of TYPE:/path */
+	const char *help;	/* one line: how to name it and what it does */
+	const char *const *aliases;	/* optional, NULL-ended other names */
+	uint32_t caps;		/* TD_CAP_*; a filter's are masked by its child's */
+	size_t node_ctx;	/* bytes of node->priv, zeroed */
+	size_t req_ctx;		/* bytes of td_ctx() in every request */
+
+	/* Required.  open: parse node->arg, set geometry, complete.  A filter is
+	 * opened after its child and closed before it. */
+	void (*open)(struct td_node *n, struct td_req *r);
+	void (*submit)(struct td_node *n, struct td_req *r);
+	void (*close)(struct td_node *n, struct td_req *r);
+
+	/* Optional. */
+	void (*resize)(struct td_node *n, struct td_req *r); /* TD_CAP_RESIZE */
+	void (*stats)(struct td_node *n, struct json_t *into); /* adds members */
+};
+
+/* A node is one opened driver.  Drivers read the upper part; they set geometry
+ * in open and resize through td_set_geometry(). */
+struct td_node {
+	const struct td_driver *driver;
+	const char *arg;	/* store: all after "TYPE:"; filter: its options */
+	unsigned flags;		/* TD_NODE_* */
+	struct td_node *child;	/* filter: below it; else NULL */
+	struct td_env *env;	/* loop, queue, files: what drivers stand on */
+	void *priv;		/* driver->node_ctx bytes */
+	uint64_t size;		/* bytes, a multiple of 512 */
+	uint32_t phys;		/* physical block, bytes: a power of two >= 512 */
+	uint32_t caps;		/* after td_set_caps() and the child's mask */
+
+	/* The core's. */
+	size_t ctx_off;		/* of this node's part in td_req.ctx */
+	struct td_tree *tree;
+};
+
+/* What drivers stand on, given by the process (tapdisk or a tool).  Drivers
+ * call loop and io functions with the two queues; the rest through td_*(). */
+struct td_file {
+	int fd;			/* owned by the receiver */
+	int err;		/* 0, or -errno and fd is -1 */
+	const char *why;	/* more than strerror when err, or NULL */
+};
+typedef void td_file_fn(void *arg, const struct td_file *f);
+
+struct td_env {
+	struct loop *loop;
+	struct io_queue *io;
+	struct workers *workers;
+	const char *name;	/* for messages: "vbd 12" */
+	/* Ask for a file by the name that the spec or an image gives.  The
+	 * process may refuse, lock or broker it.  `fn` runs later, once, from
+	 * the loop.  flags: TD_NODE_*. */
+	void (*file_get)(struct td_env *e, const char *path, unsigned flags,
+			 td_file_fn *fn, void *arg);
+};
+
+/* Complete r with 0 or -errno: it goes back to whoever gave it to us. */
+void td_complete(struct td_req *r, int err);
+
+/* Give r on to the child; `done` runs when the child has completed it, and must
+ * end it by td_complete() (or pass it again).  A filter's whole plumbing. */
+void td_pass(struct td_node *n, struct td_req *r, td_done_fn *done);
+
+/* This node's part of r's context: req_ctx bytes, kept while r is ours. */
+static inline void *td_ctx(const struct td_node *n, const struct td_req *r)
+{
+	return (char *)r->ctx + n->ctx_off;
+}
+
+/* size: bytes, rounded up by the driver to 512; phys: physical block size. */
+void td_set_geometry(struct td_node *n, uint64_t size, uint32_t phys);
+void td_set_caps(struct td_node *n, uint32_t caps);
+
+/* One message about this node: who (the disk and driver), what, why. */
+void td_err(const struct td_node *n, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+void td_warn(const struct td_node *n, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Zero `len` bytes of a request's buffer from `off` on. */
+void td_iov_zero(const struct iovec *iov, unsigned iovcnt, uint64_t off,
+		 uint64_t len);
+
+/* 0, -EPROTO (other ABI) or -EINVAL (a required slot or name is missing). */
+int td_driver_check(const struct td_driver *d);
+
+#endif

@@ -1,0 +1,105 @@
+/* td_req.h - one request on its way through a disk's tree of nodes.
+ *
+ * A request belongs to exactly one layer at a time: to whoever filled it until
+ * td_submit(), then to the node that it was submitted to, and again to its
+ * submitter from the moment its `done` runs.  Every submitted request is
+ * completed exactly once, by td_complete(), and `done` never runs inside
+ * td_submit() or td_complete(): it runs from the event loop.
+ *
+ * Offsets and lengths are bytes.  Errors are 0 or -errno.  Everything here is
+ * used by the one thread that owns the disk; there are no locks.
+ *
+ * open, close and resize travel as requests too, so that a driver may wait for
+ * a file, a server or a worker without blocking the loop.
+ */
+#ifndef TD_REQ_H
+#define TD_REQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct td_node;
+struct td_req;
+
+enum td_op {
+	TD_OP_READ,	/* offset, length, iov: fill all of iov */
+	TD_OP_WRITE,	/* offset, length, iov, TD_REQ_FUA */
+	TD_OP_FLUSH,	/* everything completed before is on stable storage */
+	TD_OP_DISCARD,	/* offset, length: contents become undefined; a hint */
+	TD_OP_ZEROES,	/* offset, length, TD_REQ_FUA | _NO_HOLE | _FAST */
+	TD_OP_EXTENTS,	/* offset, length, extents: block status */
+	TD_OP_OPEN,	/* no range; after success size and limits are set */
+	TD_OP_CLOSE,	/* no range; no other request is in flight */
+	TD_OP_RESIZE,	/* length = the new size, 0 = take up what the store has
+			 * grown to; never shrinks (-ERANGE) */
+	TD_OP_NR
+};
+
+enum td_req_flag {
+	TD_REQ_FUA	= 1u << 0, /* durable when it completes */
+	TD_REQ_NO_HOLE	= 1u << 1, /* zeroes: keep the space allocated */
+	TD_REQ_FAST	= 1u << 2, /* zeroes: -EOPNOTSUPP rather than slow */
+	TD_REQ_BARRIER	= 1u << 3, /* disk layer only: drain, do, persist */
+};
+
+/* Answer of TD_OP_EXTENTS: runs that cover the range from its start.  The
+ * driver appends with td_extent_add(); it may stop early, after at least one. */
+struct td_extent {
+	uint64_t length;	/* bytes, > 0 */
+	uint32_t flags;		/* TD_EXTENT_* */
+};
+
+enum td_extent_flag {
+	TD_EXTENT_HOLE	= 1u << 0, /* no space is allocated */
+	TD_EXTENT_ZERO	= 1u << 1, /* reads as zeroes */
+};
+
+struct td_extents {
+	struct td_extent *v;
+	unsigned n, max;	/* used, room; max >= 1 */
+};
+
+enum td_req_state {
+	TD_REQ_IDLE,		/* its submitter's: not submitted, or done */
+	TD_REQ_INFLIGHT,	/* some node's */
+	TD_REQ_DONE,		/* completed; `done` is due to run */
+};
+
+typedef void td_done_fn(struct td_req *r, int err);
+
+struct td_req {
+	/* Filled by the submitter; constant while in flight. */
+	enum td_op op;
+	unsigned flags;		/* TD_REQ_* */
+	uint64_t offset;	/* bytes */
+	uint64_t length;	/* bytes; READ/WRITE: the sum of iov */
+	struct iovec *iov;	/* READ/WRITE; the array must outlive the request */
+	unsigned iovcnt;
+	struct td_extents *extents;	/* EXTENTS */
+	td_done_fn *done;
+	void *owner;		/* the submitter's, untouched by others */
+
+	/* The core's (drivers/node.c); nobody else writes these. */
+	struct td_req *next;	/* on the list of whoever holds it */
+	struct td_node *node;	/* who holds it */
+	enum td_req_state state;
+	int err;
+	void *ctx;		/* room for the contexts of all nodes */
+};
+
+/* Append a run; equal neighbours merge.  False when there is no room left. */
+static inline int td_extent_add(struct td_extents *x, uint64_t length,
+				uint32_t flags)
+{
+	if (x->n && x->v[x->n - 1].flags == flags) {
+		x->v[x->n - 1].length += length;
+		return 1;
+	}
+	if (x->n == x->max)
+		return 0;
+	x->v[x->n++] = (struct td_extent){ .length = length, .flags = flags };
+	return 1;
+}
+
+#endif
