@@ -29,8 +29,9 @@ struct msg {
 
 void msg_in_reset(struct msg_in *in);	/* end of file: framing starts anew */
 
-/* The next message of what fd has.  1: *m is one; 0: nothing more now (EAGAIN);
- * -EPIPE: end of file; or -errno. */
+/* The next message of what fd has.  1: *m is one; 0: nothing more now (EAGAIN,
+ * or so much garbage that others shall have their turn: wait for fd by level,
+ * not by edge); -EPIPE: end of file; or -errno.  Callers ignore SIGPIPE. */
 int read_msg(int fd, struct msg_in *in, struct msg *m);
 
 /* The same from memory, for tests and fuzzing: appends nothing. */
@@ -53,6 +54,7 @@ static inline size_t msg_size(const struct msg_out *o)
 struct msg_queue {
 	uint8_t *buf;
 	size_t head, tail, room, max;
+	size_t part;		/* of the first message: sent already */
 };
 void msg_queue_init(struct msg_queue *q, size_t max);
 void msg_queue_free(struct msg_queue *q);
