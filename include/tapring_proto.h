@@ -21,6 +21,7 @@
 #ifndef TAPRING_PROTO_H
 #define TAPRING_PROTO_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #define TAPRING_MAGIC		0x474e5254u	/* "TRNG" in memory, little endian */
@@ -58,7 +59,7 @@ struct tapring_greeting {
 	uint32_t discard_granularity;	/* bytes */
 	uint64_t sectors;	/* of 512 bytes, always */
 };
-_Static_assert(sizeof(struct tapring_greeting) == 40, "wire layout");
+static_assert(sizeof(struct tapring_greeting) == 40, "wire layout");
 
 struct tapring_hello {
 	uint32_t magic;		/* TAPRING_MAGIC */
@@ -83,6 +84,6 @@ struct tapring_status {
 	uint32_t pad;
 	uint64_t sectors;	/* of 512 bytes, now */
 };
-_Static_assert(sizeof(struct tapring_status) == 24, "wire layout");
+static_assert(sizeof(struct tapring_status) == 24, "wire layout");
 
 #endif
