@@ -9,7 +9,7 @@
  *	err = tapring_read(q, mem, 4096, 0, cookie);	(queued)
  *	err = tapring_submit(q);			(seen by the disk)
  *	n = tapring_wait(q, 1, -1);
- *	n = tapring_reap(q, events, 16);
+ *	n = tapring_reap(q, answers, 16);
  *
  * Everything that can fail returns 0 or more, or -errno.  Offsets and lengths
  * are bytes and multiples of 512.  -EPIPE: the disk has gone away, and nobody
@@ -103,13 +103,13 @@ int tapring_discard(struct tapring_queue *q, uint64_t len, uint64_t offset,
  * 0, -EPIPE, -EPROTO. */
 int tapring_submit(struct tapring_queue *q);
 
-struct tapring_event {
+struct tapring_answer {
 	uint64_t cookie;
 	int32_t result;		/* 0, -EIO, -EOPNOTSUPP */
 	uint32_t reserved;
 };
 /* Take up to max answers.  0: there are none now. */
-int tapring_reap(struct tapring_queue *q, struct tapring_event *ev,
+int tapring_reap(struct tapring_queue *q, struct tapring_answer *a,
 		 unsigned max);
 /* Wait until `min` answers (at most as many as are in flight) can be reaped:
  * spin first, then sleep.  timeout_ms < 0: for ever.  Returns how many there
