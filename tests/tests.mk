@@ -1,0 +1,85 @@
+# tests.mk - everything that `make check` and its longer relatives run.
+#
+# All goes through tests/run, one runner, one closing line: one unit of its
+# count is one program of tests/unit or tests/fuzz, or one script.
+
+RUN_TESTS := tests/run
+TEST_ENV = BUILD=$(BUILD) SAN=$(SAN) CC='$(CC)' MAKEFLAGS=
+FUNC_SH := $(sort $(wildcard tests/func/*.sh) $(wildcard tests/interop/*.sh))
+# A program of tests/func that no script names is a test by itself.
+FUNC_ALONE = $(shell for p in $(notdir $(FUNC)); do \
+	grep -qsw -- "$$p" $(FUNC_SH) || echo $(BUILD)/func/$$p; done)
+FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+
+.PHONY: tests check check-unit check-func check-asan check-tsan check-valgrind
+.PHONY: check-long check-warnings fuzz fuzz-run
+
+# All that the tests need, built.
+tests: all $(UNIT) $(FUNC)
+
+check: tests
+	@$(TEST_ENV) $(RUN_TESTS) tests/headers.sh tests/docs.sh \
+		$(UNIT) $(FUNC_ALONE) $(FUNC_SH)
+
+# make check-func T='tests/func/a.sh tests/interop/b.sh': some of them.
+check-unit: $(UNIT)
+	@$(TEST_ENV) $(RUN_TESTS) $(or $(addprefix $(BUILD)/unit/,$(T)),$(UNIT))
+check-func: tests
+	@$(TEST_ENV) $(RUN_TESTS) $(or $(T),$(FUNC_ALONE) $(FUNC_SH))
+
+# The sanitizers end a program at the first finding: a test cannot miss it.
+SAN_ENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:exitcode=99 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99 \
+	TSAN_OPTIONS=halt_on_error=1:exitcode=99
+check-asan:
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan SAN=address,undefined \
+		CFLAGS='-O1 -g' check-san
+check-tsan:
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan SAN=thread \
+		CFLAGS='-O1 -g' check-san
+.PHONY: check-san
+check-san: tests
+	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -t 360 $(UNIT) $(FUNC_ALONE) $(FUNC_SH)
+
+VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full \
+	--errors-for-leak-kinds=definite,possible --track-fds=no
+check-valgrind: $(UNIT)
+	@$(TEST_ENV) $(RUN_TESTS) -t 360 -w '$(VALGRIND)' $(UNIT)
+
+# Both compilers, warnings as errors, everything.
+check-warnings:
+	+@$(TEST_ENV) $(RUN_TESTS) -j 1 -t 600 \
+		'warnings/gcc::$(MAKE) -j2 BUILD=$(BUILD)-gcc CC=gcc WERROR=1 tests' \
+		'warnings/clang::$(MAKE) -j2 BUILD=$(BUILD)-clang CC=clang WERROR=1 tests'
+
+# libFuzzer, each target for SECONDS; the corpus grows in $(BUILD)-fuzz/corpus.
+# A finding is kept there too, as crash-*, and fails the run.
+FUZZ_SAY = echo 'SKIP: $(FUZZ_CC) cannot link -fsanitize=fuzzer'; exit 77
+fuzz:
+	+@if echo 'int LLVMFuzzerTestOneInput(const char *d, long n);' \
+	'int LLVMFuzzerTestOneInput(const char *d, long n) { return !d && n; }' | \
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -xc - -o /dev/null \
+		2>/dev/null; then \
+		$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=$(FUZZ_CC) \
+			SAN=address,undefined \
+			CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' fuzz-run; \
+	else \
+		$(TEST_ENV) $(RUN_TESTS) $(foreach f,$(notdir $(FUZZ)), \
+			"fuzz/$(f)::$(FUZZ_SAY)"); \
+	fi
+fuzz-run: $(FUZZ)
+	@mkdir -p $(addprefix $(BUILD)/corpus/,$(notdir $(FUZZ)))
+	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -t $$(($(SECONDS) + 120)) \
+		$(foreach f,$(FUZZ),"fuzz/$(notdir $(f))::$(f) -timeout=10 \
+		-rss_limit_mb=1024 -max_total_time=$(SECONDS) -print_final_stats=1 \
+		-artifact_prefix=$(BUILD)/corpus/$(notdir $(f))- \
+		$(BUILD)/corpus/$(notdir $(f)) $(wildcard tests/fuzz/$(notdir $(f)).corpus)")
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) $(LIB)
+	$(call link,-fsanitize=fuzzer $(TAPDISK_LIBS))
+
+# What takes long: many rounds of faults, long random comparisons.  A script
+# that knows a longer form of itself takes it from LONG=1 or ROUNDS.
+LONG_SH := $(sort $(shell grep -lsE 'ROUNDS|LONG' $(FUNC_SH)))
+ROUNDS ?= 100
+check-long: tests
+	@LONG=1 ROUNDS=$(ROUNDS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH)

@@ -1,0 +1,201 @@
+# test.sh - what functional tests share.  Source it first:
+#
+#	. "$(dirname "$0")/../lib/test.sh"		(in tests/func, tests/interop)
+#
+# Works in dash and bash.  Gives: T, an empty directory that goes away with the
+# test; RUN, the run directory of the daemon under test; and the functions
+# below.  Everything started through them is stopped when the test ends, however
+# it ends.  Run by hand: BUILD=build tests/func/NAME.sh; KEEP=1 keeps T.
+# shellcheck shell=sh disable=SC3043
+
+set -u
+TOP=$(cd "$(dirname "$0")" && while [ ! -e tests/lib/test.sh ] && [ "$PWD" != / ]
+	do cd ..; done; pwd)
+BUILD=${BUILD:-build}
+case $BUILD in /*) ;; *) BUILD=$TOP/$BUILD ;; esac
+BIN=${BIN:-$BUILD/bin}
+SAN=${SAN:-}
+PATH=$BIN:$PATH
+export PATH BUILD BIN
+unset BLKTAP_RUNDIR
+
+T=$(mktemp -d "${TMPDIR:-/tmp}/tap.XXXXXX") || exit 1
+RUN=$T/run
+export BLKTAP_RUNDIR="$RUN"
+CTL_PID=
+_pids=
+_undo=
+
+note() { echo "$*"; }
+fail()
+{
+	echo "FAIL: $*" >&2
+	exit 1
+}
+skip()
+{
+	echo "SKIP: $*"
+	exit 77
+}
+
+# at_exit COMMAND: run it, the last first, when the test ends.
+at_exit()
+{
+	_undo="$1
+$_undo"
+}
+
+# own PID: kill it at the end.  Only ever ids of what this test has started.
+own() { _pids="$_pids $1"; }
+
+_cleanup()
+{
+	_rc=$?
+	trap - EXIT HUP INT TERM
+	set +e
+	# the disks of whatever daemon lives; its tapdisks are told, not killed
+	for _p in $(tapdisk_pids) $_pids $CTL_PID; do
+		kill -KILL "$_p" 2>/dev/null
+	done
+	eval "$_undo"
+	if [ "$_rc" != 0 ] && [ "$_rc" != 77 ] && [ -s "$T/ctl.log" ]; then
+		echo "--- blktapctrl and its tapdisks said:"
+		tail -n 40 "$T/ctl.log"
+	fi
+	if [ -n "${KEEP:-}" ]; then
+		echo "kept: $T"
+	else
+		rm -rf "$T"
+	fi
+	exit "$_rc"
+}
+trap _cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+requires()
+{
+	for _c in "$@"; do
+		command -v "$_c" >/dev/null 2>&1 || skip "needs the program $_c"
+	done
+}
+requires_root()
+{
+	[ "$(id -u)" = 0 ] || skip "needs root: $*"
+}
+requires_no_san()
+{
+	[ -z "$SAN" ] || skip "not with sanitizers: $*"
+}
+
+# wait_for SECONDS COMMAND...: until it succeeds; fails when time is up.
+wait_for()
+{
+	local end
+	end=$(($(date +%s) + $1 + 1))
+	shift
+	until "$@"; do
+		[ "$(date +%s)" -lt "$end" ] || return 1
+		sleep 0.05
+	done
+}
+gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# Every tapdisk of this test's run directory, alive, by id.
+tapdisk_pids()
+{
+	for _d in /proc/[0-9]*; do
+		tr '\0' ' ' 2>/dev/null <"$_d/cmdline" |
+		grep -q "^[^ ]*tapdisk .*--rundir $RUN " && echo "${_d#/proc/}"
+	done 2>/dev/null
+}
+
+# start_ctl [OPTION...]: a blktapctrl of this test, ready when this returns.
+start_ctl()
+{
+	blktapctrl --foreground --rundir "$RUN" --log stderr "$@" \
+		>>"$T/ctl.log" 2>&1 &
+	CTL_PID=$!
+	wait_for 10 ctl_ready || fail "blktapctrl is not ready after 10 s"
+}
+ctl_ready()
+{
+	kill -0 "$CTL_PID" 2>/dev/null ||
+		fail "blktapctrl ended at start: $(tail -n 3 "$T/ctl.log")"
+	[ -S "$RUN/ctl.sock" ] && tap-ctl list >/dev/null 2>&1
+}
+
+# stop_ctl: close all disks, end the daemon, and look for what it left.
+stop_ctl()
+{
+	local pid=$CTL_PID
+	tap-ctl shutdown || fail "tap-ctl shutdown: status $?"
+	wait_for 10 gone "$pid" || fail "blktapctrl still runs after shutdown"
+	wait "$pid" || fail "blktapctrl ended with status $?"
+	CTL_PID=
+	[ -z "$(tapdisk_pids)" ] || fail "tapdisks left: $(tapdisk_pids)"
+	rundir_empty || fail "left in RUNDIR: $(ls -A "$RUN")"
+}
+rundir_empty() { [ ! -d "$RUN" ] || [ -z "$(ls -A "$RUN")" ]; }
+
+# kill_ctl [SIGNAL]: end the daemon alone.
+kill_ctl()
+{
+	kill "-${1:-TERM}" "$CTL_PID" || fail "blktapctrl is not there"
+	wait_for 5 gone "$CTL_PID" || fail "blktapctrl did not end"
+	wait "$CTL_PID" 2>/dev/null
+	CTL_PID=
+}
+
+# create SPEC [OPTION...]: sets MINOR, PID, NBD (socket), RING (socket), URI.
+create()
+{
+	local spec=$1 json
+	shift
+	json=$(tap-ctl create -a "$spec" "$@" --json) ||
+		fail "tap-ctl create -a $spec: status $?"
+	MINOR=$(json_get minor "$json") || exit 1
+	PID=$(json_get pid "$json") || exit 1
+	NBD=$(json_get nbd "$json") || exit 1
+	RING=$(json_get ring "$json") || exit 1
+	URI="nbd+unix:///?socket=$NBD"
+}
+destroy() { tap-ctl destroy -m "$1" || fail "tap-ctl destroy -m $1: $?"; }
+
+# json_get MEMBER OBJECT
+json_get()
+{
+	printf '%s' "$2" | jq -re ".$1" || fail "no member '$1' in: $2"
+}
+# disk_json MINOR: its object in `tap-ctl list --json`
+disk_json()
+{
+	tap-ctl list --json | jq -ce ".[] | select(.minor == $1)"
+}
+disk_state() { disk_json "$1" | jq -r .state; }
+
+# refuse STATUS COMMAND...: it must fail with STATUS (or "any") and one line on
+# stderr, kept in ERR.
+refuse()
+{
+	local want=$1 rc
+	shift
+	"$@" >"$T/refuse.out" 2>"$T/refuse.err"
+	rc=$?
+	ERR=$(cat "$T/refuse.err")
+	[ $rc != 0 ] || fail "succeeded, but should not: $*"
+	[ "$want" = any ] || [ $rc = "$want" ] ||
+		fail "status $rc, not $want: $*: $ERR"
+	[ "$(wc -l <"$T/refuse.err")" = 1 ] || fail "not one line: $*: $ERR"
+}
+
+# fds PID: how many descriptors it has open.
+fds() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
+
+# a seed for what is random: SEED of the environment, or a new one; printed.
+seed()
+{
+	SEED=${SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
+	echo "seed $SEED"
+}
