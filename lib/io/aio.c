@@ -1,0 +1,326 @@
+/* aio.c - see io.h: libaio, one io_submit(2) a pass, completions without a
+ * system call.
+ *
+ * The kernel maps each context's completion ring into the process; its address
+ * is the context itself.  The layout (struct aio_ring of fs/aio.c) is stable
+ * and marked by a magic number; when it is not what we know, completions come
+ * by io_getevents(2), and all else is the same.
+ *
+ * Sleeping: each completion signals an eventfd that is watched edge-triggered
+ * and never read; that saves a read(2) a wake-up, and its counter would need
+ * centuries to fill.  Nothing can be missed: an edge that came before
+ * epoll_wait(2) makes it return at once.
+ *
+ * I1  An operation is on exactly one of: `pending`, in the kernel, or its
+ *     owner's (from the moment that `done` is called).
+ * I2  inflight <= depth; the ring has at least depth entries, so the kernel
+ *     never drops a completion.
+ * I3  Only the loop's thread moves the ring's head.
+ */
+#include "io/io.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "loop/loop.h"
+
+#define AIO_RING_MAGIC 0xa10a10a1u
+
+struct aio_ring {
+	unsigned id, nr;
+	unsigned head, tail;
+	unsigned magic, compat_features, incompat_features;
+	unsigned header_length;
+	struct io_event events[];
+};
+
+struct io_queue {
+	struct loop *loop;
+	io_context_t ctx;
+	struct aio_ring *ring;	/* NULL: io_getevents */
+	unsigned depth, inflight;
+	unsigned npending;
+	struct list pending;
+	struct loop_fd wake;
+	struct loop_hook submit, poll, sleep;
+	struct loop_timer again;	/* the kernel is short of memory */
+	struct io_stats stats;
+};
+
+/* In a pass an operation is submitted after all that was queued before it. */
+static void queue(struct io_queue *q, struct io_op *op, io_done_fn *done)
+{
+	op->done = done;
+	op->cb.data = op;
+	io_set_eventfd(&op->cb, q->wake.fd);
+	if (q->inflight + q->npending >= q->depth)
+		q->stats.waited++;
+	q->npending++;
+	list_add(&q->pending, &op->link);
+}
+
+void io_readv(struct io_queue *q, struct io_op *op, int fd,
+	      const struct iovec *iov, unsigned iovcnt, uint64_t offset,
+	      io_done_fn *done)
+{
+	if (iovcnt == 1)	/* spares the kernel the copy of an array */
+		io_prep_pread(&op->cb, fd, iov->iov_base, iov->iov_len,
+			      (long long)offset);
+	else
+		io_prep_preadv(&op->cb, fd, iov, (int)iovcnt, (long long)offset);
+	queue(q, op, done);
+}
+
+void io_writev(struct io_queue *q, struct io_op *op, int fd,
+	       const struct iovec *iov, unsigned iovcnt, uint64_t offset,
+	       int flags, io_done_fn *done)
+{
+	if (iovcnt == 1)
+		io_prep_pwrite(&op->cb, fd, iov->iov_base, iov->iov_len,
+			       (long long)offset);
+	else
+		io_prep_pwritev(&op->cb, fd, iov, (int)iovcnt,
+				(long long)offset);
+	op->cb.aio_rw_flags = flags;
+	queue(q, op, done);
+}
+
+void io_datasync(struct io_queue *q, struct io_op *op, int fd, io_done_fn *done)
+{
+	io_prep_fdsync(&op->cb, fd);
+	queue(q, op, done);
+}
+
+static bool ring_has_events(const struct io_queue *q)
+{
+	/* Pairs with the kernel's smp_wmb() between writing an event and the
+	 * tail (aio_complete): below the tail, events are whole. */
+	return __atomic_load_n(&q->ring->tail, __ATOMIC_ACQUIRE) !=
+	       q->ring->head;
+}
+
+static void finish(struct io_queue *q, const struct io_event *ev)
+{
+	struct io_op *op = ev->data;
+
+	q->inflight--;
+	op->res = (int64_t)(long)ev->res;
+	op->done(op, op->res);
+}
+
+/* Callbacks run from here; what they queue waits for the next submit(). */
+static unsigned reap_ring(struct io_queue *q)
+{
+	struct aio_ring *ring = q->ring;
+	unsigned tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+	unsigned head = ring->head, n = 0;
+
+	while (head != tail) {
+		struct io_event ev = ring->events[head];
+
+		head = head + 1 == ring->nr ? 0 : head + 1;
+		/* Pairs with the kernel's read of head before it uses a slot
+		 * again: our copy of the event is made before that. */
+		__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
+		finish(q, &ev);
+		n++;
+	}
+	return n;
+}
+
+static unsigned reap_syscall(struct io_queue *q)
+{
+	struct io_event ev[32];
+	struct timespec zero = { 0, 0 };
+	int n;
+
+	if (!q->inflight)
+		return 0;
+	n = io_getevents(q->ctx, 0, 32, ev, &zero);
+	for (int i = 0; i < n; i++)
+		finish(q, &ev[i]);
+	return n > 0 ? (unsigned)n : 0;
+}
+
+static unsigned reap(struct io_queue *q)
+{
+	return q->ring ? reap_ring(q) : reap_syscall(q);
+}
+
+static struct io_op *pop_pending(struct io_queue *q)
+{
+	struct list *e = list_pop(&q->pending);
+
+	q->npending--;
+	return container_of(e, struct io_op, link);
+}
+
+/* Give the kernel what is queued, as far as there is room.  A batch ends early
+ * where an operation is refused: the kernel takes those before it, and names
+ * the reason only when that one is the first. */
+static bool submit(struct io_queue *q)
+{
+	struct iocb *batch[IO_DEPTH_MAX];
+	bool worked = false;
+
+	while (q->npending && q->inflight < q->depth) {
+		unsigned room = q->depth - q->inflight;
+		long n = 0, took;
+
+		list_for_each(e, &q->pending) {
+			batch[n++] = &container_of(e, struct io_op, link)->cb;
+			if (n == room)
+				break;
+		}
+		took = io_submit(q->ctx, n, batch);
+		q->stats.submits++;
+		if (took > 0) {
+			worked = true;
+			q->inflight += (unsigned)took;
+			q->stats.ops += (uint64_t)took;
+			for (long i = 0; i < took; i++)
+				(void)pop_pending(q);
+			if (took == n)
+				break;
+		} else if (took == -EAGAIN || took == 0) {
+			/* Completions will bring us back, or the timer. */
+			if (!q->inflight)
+				loop_timer_set(q->loop, &q->again, NS_PER_MS);
+			break;
+		} else if (took != -EINTR) {
+			struct io_op *op = pop_pending(q);
+
+			worked = true;
+			op->res = took;
+			op->done(op, took);
+		}
+	}
+	return worked;
+}
+
+static bool submit_hook(struct loop_hook *h)
+{
+	struct io_queue *q = container_of(h, struct io_queue, submit);
+	bool worked = submit(q);
+
+	/* tmpfs and the page cache complete inside io_submit. */
+	return reap(q) || worked;
+}
+
+static bool poll_hook(struct loop_hook *h)
+{
+	struct io_queue *q = container_of(h, struct io_queue, poll);
+
+	return q->ring ? ring_has_events(q) : reap_syscall(q) > 0;
+}
+
+static bool sleep_hook(struct loop_hook *h)
+{
+	struct io_queue *q = container_of(h, struct io_queue, sleep);
+
+	return q->ring && ring_has_events(q);
+}
+
+/* The next pass reaps. */
+static void woken(struct loop_fd *f, uint32_t events)
+{
+	(void)f;
+	(void)events;
+}
+
+static void try_again(struct loop_timer *t)
+{
+	(void)t;
+}
+
+static int setup(struct io_queue *q, unsigned depth)
+{
+	int err;
+
+	for (;; depth /= 2) {
+		err = io_setup((int)depth, &q->ctx);
+		if (!err)
+			break;
+		if ((err != -EAGAIN && err != -ENOMEM) ||
+		    depth / 2 < IO_DEPTH_MIN)
+			return err;
+	}
+	q->depth = depth;
+	q->ring = (struct aio_ring *)q->ctx;
+	if (q->ring->magic != AIO_RING_MAGIC || q->ring->incompat_features ||
+	    q->ring->header_length != sizeof(struct aio_ring) ||
+	    q->ring->nr <= depth) {
+		log_dbg(LOG_IO, "unknown completion ring: using io_getevents");
+		q->ring = NULL;
+	}
+	return 0;
+}
+
+int io_queue_new(struct loop *l, unsigned depth, struct io_queue **out)
+{
+	struct io_queue *q = calloc(1, sizeof(*q));
+	int err;
+
+	if (!q)
+		return -ENOMEM;
+	if (depth > IO_DEPTH_MAX)
+		depth = IO_DEPTH_MAX;
+	if (depth < IO_DEPTH_MIN)
+		depth = IO_DEPTH_MIN;
+	q->loop = l;
+	list_init(&q->pending);
+	loop_timer_init(&q->again, try_again);
+	err = setup(q, depth);
+	if (err)
+		goto fail_setup;
+	q->wake.fn = woken;
+	q->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (q->wake.fd < 0) {
+		err = -errno;
+		goto fail_eventfd;
+	}
+	err = loop_fd_add(l, &q->wake, EPOLLIN | EPOLLET);
+	if (err)
+		goto fail_add;
+	loop_hook_add(l, LOOP_SUBMIT, &q->submit, submit_hook);
+	loop_hook_add(l, LOOP_POLL, &q->poll, poll_hook);
+	loop_hook_add(l, LOOP_SLEEP, &q->sleep, sleep_hook);
+	*out = q;
+	return 0;
+
+fail_add:
+	close(q->wake.fd);
+fail_eventfd:
+	io_destroy(q->ctx);
+fail_setup:
+	free(q);
+	return err;
+}
+
+void io_queue_free(struct io_queue *q)
+{
+	ASSERT(!q->inflight && !q->npending);
+	loop_timer_clear(&q->again);
+	loop_hook_del(&q->submit);
+	loop_hook_del(&q->poll);
+	loop_hook_del(&q->sleep);
+	loop_fd_del(q->loop, &q->wake);
+	close(q->wake.fd);
+	io_destroy(q->ctx);
+	free(q);
+}
+
+unsigned io_queue_depth(const struct io_queue *q)
+{
+	return q->depth;
+}
+
+const struct io_stats *io_stats(const struct io_queue *q)
+{
+	return &q->stats;
+}
