@@ -1,0 +1,103 @@
+/* info.c - tap-ctl info, resize and stats: what is known of one disk. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rundir.h"
+#include "base/size.h"
+#include "tap-ctl.h"
+
+static int take_disk(void *arg, const struct msg *m)
+{
+	return disk_parse(arg, m);
+}
+
+/* KEY=VALUE lines; sectors, sector_size and info are tapdisk3's three (sectors
+ * of sector_size bytes; info has blkif's VDISK_READONLY, 4). */
+static void print_info(const struct disk *k)
+{
+	const struct tap_img *i = &k->d.img;
+	char path[128];
+
+	disk_line(k, stdout);
+	if (i->sector_size)
+		printf("sectors=%" PRIu64 "\nsector_size=%u\n",
+		       i->bytes / i->sector_size, i->sector_size);
+	printf("info=%#x\n", k->d.flags & TAP_OPEN_RDONLY ? 4 : 0);
+	printf("size=%" PRIu64 "\n", i->bytes);
+	printf("ring=%s\n", run_path(RUN_RING, k->d.minor, path, sizeof(path)));
+	printf("nbd=%s\n", run_path(RUN_NBD, k->d.minor, path, sizeof(path)));
+}
+
+int run_info(struct call *c)
+{
+	struct disk k;
+	int err = ask(c, "", 0, take_disk, &k);
+
+	if (err)
+		return err;
+	if (c->json)
+		return print_json(disk_json(&k));
+	print_info(&k);
+	return 0;
+}
+
+int run_resize(struct call *c)
+{
+	struct disk k;
+	uint64_t size = 0;
+	char text[16];
+	int err;
+
+	if (c->operand && (size_parse(c->operand, &size) || !size))
+		return call_usage(c, "'%s' is not a size: want a number of bytes, "
+				  "optionally with k, M, G or T", c->operand);
+	err = ask(c, "", size, take_disk, &k);
+	if (err)
+		return err;
+	if (c->json)
+		return print_json(disk_json(&k));
+	printf("%" PRIu64 " (%s)\n", k.d.img.bytes,
+	       size_text(k.d.img.bytes, text));
+	return 0;
+}
+
+struct text {
+	char *s;
+	size_t len;
+};
+
+static int take_text(void *arg, const struct msg *m)
+{
+	struct text *t = arg;
+	char *s = realloc(t->s, t->len + m->hdr->len + 1);
+
+	if (!s)
+		return -ENOMEM;
+	t->s = s;
+	memcpy(s + t->len, m->body, m->hdr->len);
+	t->len += m->hdr->len;
+	s[t->len] = '\0';
+	return 0;
+}
+
+/* The daemon's text is JSON already; it is read only to be sure of it. */
+int run_stats(struct call *c)
+{
+	struct text t = { 0 };
+	json_t *j;
+	int err = ask(c, "", 0, take_text, &t);
+
+	if (!err) {
+		j = t.s ? json_loadb(t.s, t.len, 0, NULL) : NULL;
+		if (j)
+			puts(t.s);
+		else
+			err = call_fail(c, -EBADMSG, "blktapctrl's answer is not "
+					"JSON");
+		json_decref(j);
+	}
+	free(t.s);
+	return err;
+}

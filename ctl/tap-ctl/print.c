@@ -1,0 +1,263 @@
+/* print.c - disks, errors and JSON, as tap-ctl writes them.
+ *
+ * The formats of `list` are tapdisk3's, which scripts parse: do not touch.
+ * Names may hold anything; what would break a line or move a cursor is shown
+ * as '?', and in JSON as the escape that it asks for.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/rundir.h"
+#include "tap-ctl.h"
+
+/* Where tapdisk3 keeps its markers, and what Xen's block-tap strips. */
+#define TD3_MARKER "/run/blktap-control/tapdisk/tapdisk-"
+
+const char *marker_path(int32_t minor, char *buf, size_t len)
+{
+	if (!rundir_is_default())
+		return run_path(RUN_MARKER, minor, buf, len);
+	snprintf(buf, len, TD3_MARKER "%d", minor);
+	return buf;
+}
+
+/* The store of FILTER:OPTIONS|...|TYPE:REST.  A path may hold a '|' itself, so
+ * what follows a type and starts with '/' is the end. */
+static void split_spec(struct disk *k)
+{
+	const char *s = k->spec, *colon;
+	size_t n;
+
+	while ((colon = strchr(s, ':')) && colon[1] != '/') {
+		const char *bar = strchr(colon, '|');
+
+		if (!bar)
+			break;
+		s = bar + 1;
+	}
+	n = colon ? (size_t)(colon - s) : 0;
+	if (n >= sizeof(k->type))
+		n = sizeof(k->type) - 1;
+	memcpy(k->type, s, n);
+	k->type[n] = '\0';
+	k->path = colon ? colon + 1 : s;
+}
+
+int disk_parse(struct disk *k, const struct msg *m)
+{
+	if (m->hdr->len < sizeof(k->d))
+		return -EBADMSG;
+	memcpy(&k->d, m->body, sizeof(k->d));
+	if (msg_text(m, sizeof(k->d), k->spec, sizeof(k->spec)))
+		return -EBADMSG;
+	split_spec(k);
+	return 0;
+}
+
+/* Half of a disk has no state: a minor without a process or the reverse. */
+static bool has_state(const struct tap_disk *d)
+{
+	return d->minor >= 0 && (d->pid >= 0 || d->state & TAP_ST_DEAD);
+}
+
+const char *disk_state(const struct tap_disk *d)
+{
+	static const struct { uint32_t bit; const char *word; } t[] = {
+		{ TAP_ST_DEAD, "dead" },
+		{ TAP_ST_PAUSED, "paused" },
+		{ TAP_ST_PAUSING, "pausing" },
+		{ TAP_ST_CLOSING, "closing" },
+		{ TAP_ST_OPENING, "opening" },
+		{ TAP_ST_CLOSED, "closed" },
+	};
+
+	if (!has_state(d))
+		return d->minor < 0 ? "spawned" : "allocated";
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
+		if (d->state & t[i].bit)
+			return t[i].word;
+	return d->state ? "unknown" : "running";
+}
+
+static bool has_args(const struct disk *k)
+{
+	return k->spec[0] && k->type[0];
+}
+
+void print_clean(const char *s, FILE *to)
+{
+	for (; *s; s++)
+		putc((unsigned char)*s < ' ' || *s == 0x7f ? '?' : *s, to);
+}
+
+void disk_row(const struct disk *k, FILE *to)
+{
+	char pid[12] = "-", minor[12] = "-", state[12] = "-";
+
+	if (k->d.pid >= 0)
+		snprintf(pid, sizeof(pid), "%d", k->d.pid);
+	if (k->d.minor >= 0)
+		snprintf(minor, sizeof(minor), "%d", k->d.minor);
+	if (has_state(&k->d))
+		snprintf(state, sizeof(state), "%#x", k->d.state);
+	fprintf(to, "%8s %4s %4s %10s ", pid, minor, state,
+		has_args(k) ? k->type : "-");
+	print_clean(has_args(k) ? k->path : "-", to);
+	putc('\n', to);
+}
+
+void disk_line(const struct disk *k, FILE *to)
+{
+	const char *gap = "";
+
+	if (k->d.pid >= 0) {
+		fprintf(to, "pid=%d", k->d.pid);
+		gap = " ";
+	}
+	if (k->d.minor >= 0) {
+		fprintf(to, "%sminor=%d", gap, k->d.minor);
+		gap = " ";
+	}
+	if (has_state(&k->d)) {
+		fprintf(to, "%sstate=%#x", gap, k->d.state);
+		gap = " ";
+	}
+	if (has_args(k)) {
+		fprintf(to, "%sargs=", gap);
+		print_clean(k->spec, to);
+	}
+	putc('\n', to);
+}
+
+json_t *text_json(const char *s)
+{
+	json_t *j = json_string(s);
+	size_t n = strlen(s);
+	char *buf, *p;
+
+	if (j)
+		return j;
+	/* Not UTF-8: each byte as the character of that number. */
+	buf = p = malloc(2 * n + 1);
+	if (!buf)
+		abort();
+	for (; *s; s++) {
+		unsigned char b = (unsigned char)*s;
+
+		if (b < 0x80) {
+			*p++ = (char)b;
+		} else {
+			*p++ = (char)(0xc0 | b >> 6);
+			*p++ = (char)(0x80 | (b & 0x3f));
+		}
+	}
+	*p = '\0';
+	j = json_string(buf);
+	free(buf);
+	return j;
+}
+
+static void set_number(json_t *j, const char *key, int64_t v, bool known)
+{
+	json_object_set_new(j, key, known ? json_integer(v) : json_null());
+}
+
+static void set_text(json_t *j, const char *key, const char *s, bool known)
+{
+	json_object_set_new(j, key, known ? text_json(s) : json_null());
+}
+
+json_t *disk_json(const struct disk *k)
+{
+	const struct tap_disk *d = &k->d;
+	bool named = d->minor >= 0, args = has_args(k);
+	bool open = d->img.bytes || d->img.sector_size;
+	json_t *j = json_object();
+	char path[128];
+
+	set_number(j, "pid", d->pid, d->pid >= 0);
+	set_number(j, "minor", d->minor, named);
+	set_text(j, "state", disk_state(d), true);
+	set_text(j, "type", k->type, args);
+	set_text(j, "path", k->path, args);
+	set_text(j, "args", k->spec, args);
+	set_number(j, "size", (int64_t)d->img.bytes, open);
+	set_number(j, "sector_size", d->img.sector_size, open);
+	set_number(j, "physical_sector_size", d->img.phys_size, open);
+	json_object_set_new(j, "read_only",
+			    json_boolean(d->flags & TAP_OPEN_RDONLY));
+	json_object_set_new(j, "direct",
+			    json_boolean(!(d->flags & TAP_OPEN_NO_DIRECT)));
+	json_object_set_new(j, "unpause_failed",
+			    json_boolean(d->state & TAP_ST_RESUME_FAILED));
+	set_text(j, "ring", run_path(RUN_RING, d->minor, path, sizeof(path)), named);
+	set_text(j, "nbd", run_path(RUN_NBD, d->minor, path, sizeof(path)), named);
+	set_text(j, "marker", marker_path(d->minor, path, sizeof(path)), named);
+	return j;
+}
+
+int print_json(json_t *j)
+{
+	json_dumpf(j, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(j);
+	return 0;
+}
+
+int print_done(const struct call *c)
+{
+	json_t *j;
+
+	if (!c->json)
+		return 0;
+	j = json_object();
+	if (c->pid >= 0)
+		set_number(j, "pid", c->pid, true);
+	if (c->minor >= 0)
+		set_number(j, "minor", c->minor, true);
+	return print_json(j);
+}
+
+int call_fail(const struct call *c, int err, const char *fmt, ...)
+{
+	char why[TAP_TEXT_MAX + 256];
+	va_list ap;
+
+	if (c->quiet)
+		return err;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	fflush(stdout);
+	fprintf(stderr, "%s: ", TAPCTL);
+	if (c->minor >= 0) {
+		fprintf(stderr, "disk %d: ", c->minor);
+	} else if (c->value['a']) {
+		print_clean(c->value['a'], stderr);
+		fputs(": ", stderr);
+	} else if (c->pid >= 0) {
+		fprintf(stderr, "tapdisk %d: ", c->pid);
+	}
+	fprintf(stderr, "cannot %s: ", c->verb->act ? c->verb->act : c->verb->name);
+	print_clean(why, stderr);
+	putc('\n', stderr);
+	return err;
+}
+
+int call_usage(const struct call *c, const char *fmt, ...)
+{
+	char why[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "%s %s: ", TAPCTL, c->verb->name);
+	print_clean(why, stderr);
+	fprintf(stderr, "; see '%s %s --help'\n", TAPCTL, c->verb->name);
+	return -EINVAL;
+}

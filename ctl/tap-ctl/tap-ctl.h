@@ -1,0 +1,117 @@
+/* tap-ctl.h - what the files of tap-ctl share.
+ *
+ * verbs.c holds the one table: names, help, options, function.  main.c finds
+ * the row and reads the command line into a struct call, by the table; the
+ * row's function asks the daemon (client.c) and prints (print.c).
+ *
+ * Every function answers 0 or -errno, and whoever answers -errno has said why
+ * on stderr, in one line.  main() makes the exit code of it.
+ */
+#ifndef TAP_CTL_H
+#define TAP_CTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "base/opts.h"
+#include "msg.h"
+
+#define TAPCTL "tap-ctl"
+
+/* Option ids beyond the letters and OPT_COMMON's. */
+enum { CTL_OPT_JSON = 300, CTL_OPT_NR };
+
+struct call;
+
+struct verb {
+	const char *name;
+	const char *args;	/* of the usage line */
+	const char *help;	/* one line */
+	const char *more;	/* paragraphs of `VERB --help`, or NULL */
+	const char *act;	/* "cannot ACT: reason"; NULL: the name */
+	/* What an option takes is known by its `arg`: PID, MINOR and SECS are
+	 * checked numbers.  One without help is tapdisk3's and refused. */
+	const struct opt *opts;
+	const char *need;	/* letters of the options that must be there */
+	unsigned operands;	/* at most */
+	uint16_t ask;		/* TAP_CTL_* */
+	int (*run)(struct call *c);
+};
+
+extern const struct verb ctl_verbs[];	/* ends with a NULL name */
+
+/* A command line, understood. */
+struct call {
+	const struct verb *verb;
+	const char *value[CTL_OPT_NR];	/* by option id; "" without a value */
+	const char *operand;	/* or NULL */
+	int32_t pid, minor;	/* -1: not given */
+	uint32_t timeout;	/* seconds, 0: not given */
+	bool json;
+	bool quiet;		/* failures are expected: say nothing */
+};
+
+/* client.c */
+typedef int reply_fn(void *arg, const struct msg *m);
+/* One request and its answers, each given to `fn`, which may be NULL. */
+int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
+	void *arg);
+
+/* print.c */
+
+/* One disk as the daemon tells it. */
+struct disk {
+	struct tap_disk d;
+	char spec[TAP_TEXT_MAX + 1];
+	char type[64];		/* of the store, without the filters above it */
+	const char *path;	/* in spec; what follows the store's "TYPE:" */
+};
+
+int disk_parse(struct disk *k, const struct msg *m);
+/* The state's word: "running", "paused", ... */
+const char *disk_state(const struct tap_disk *d);
+/* tapdisk3's two lines, byte for byte. */
+void disk_row(const struct disk *k, FILE *to);
+void disk_line(const struct disk *k, FILE *to);
+json_t *disk_json(const struct disk *k);
+/* What tapdisk3 prints for a minor: the path of its marker. */
+const char *marker_path(int32_t minor, char *buf, size_t len);
+
+/* A text that came from elsewhere, with nothing in it that moves a cursor. */
+void print_clean(const char *s, FILE *to);
+json_t *text_json(const char *s);	/* also if it is not UTF-8 */
+int print_json(json_t *j);		/* and give it back */
+/* {} or the object that names the call's disk, if --json was given. */
+int print_done(const struct call *c);
+
+/* "tap-ctl: disk 3: cannot pause: REASON"; answers err. */
+int call_fail(const struct call *c, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* "tap-ctl pause: REASON; see 'tap-ctl pause --help'"; answers -EINVAL. */
+int call_usage(const struct call *c, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* args.c */
+int call_parse(struct call *c, int argc, char **argv, bool *help);
+int parse_minor(const char *s, int32_t *minor);
+
+/* The verbs' functions. */
+int run_list(struct call *c);		/* list.c */
+int run_allocate(struct call *c);	/* create.c */
+int run_spawn(struct call *c);
+int run_create(struct call *c);
+int run_plain(struct call *c);		/* disk.c */
+int run_image(struct call *c);
+int run_info(struct call *c);		/* info.c */
+int run_resize(struct call *c);
+int run_stats(struct call *c);
+int run_check(struct call *c);		/* daemon.c */
+int run_version(struct call *c);
+int run_debug(struct call *c);
+int run_shutdown(struct call *c);
+int run_major(struct call *c);
+
+#endif
