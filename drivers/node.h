@@ -23,8 +23,12 @@ int td_tree_new(struct td_env *e, const char *spec, unsigned flags,
 		struct td_tree **t, char *why, size_t why_len);
 void td_tree_free(struct td_tree *t);		/* closed, or never opened */
 
+/* Control requests: r needs op-specific fields, done and owner; its context is
+ * the tree's.  One at a time; open and close with nothing else in flight. */
 void td_tree_open(struct td_tree *t, struct td_req *r);	/* bottom up */
 void td_tree_close(struct td_tree *t, struct td_req *r);	/* top down */
+void td_tree_resize(struct td_tree *t, struct td_req *r);	/* r->length */
+void td_tree_flush(struct td_tree *t, struct td_req *r);
 struct td_node *td_tree_root(const struct td_tree *t);
 /* Bytes that td_req.ctx must have, zeroed or not. */
 size_t td_tree_ctx_size(const struct td_tree *t);

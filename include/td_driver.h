@@ -91,6 +91,8 @@ struct td_node {
 
 	/* The core's. */
 	size_t ctx_off;		/* of this node's part in td_req.ctx */
+	uint32_t own_caps;	/* as declared, before the child's mask */
+	struct td_node *up;	/* the filter above, or NULL */
 	struct td_tree *tree;
 };
 

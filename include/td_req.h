@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+struct disk_front;
 struct td_node;
 struct td_req;
 
@@ -83,9 +84,15 @@ struct td_req {
 	/* The core's (drivers/node.c); nobody else writes these. */
 	struct td_req *next;	/* on the list of whoever holds it */
 	struct td_node *node;	/* who holds it */
+	struct td_node *top;	/* where it was submitted */
 	enum td_req_state state;
 	int err;
 	void *ctx;		/* room for the contexts of all nodes */
+
+	/* The disk layer's (tapdisk/disk), for requests of front ends. */
+	struct disk_front *front;
+	td_done_fn *answer;	/* the front's `done` */
+	uint64_t start_ns;
 };
 
 /* Append a run; equal neighbours merge.  False when there is no room left. */

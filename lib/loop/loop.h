@@ -30,8 +30,8 @@ void loop_free(struct loop *l);	/* nothing may be left in it */
 void loop_run(struct loop *l);	/* until loop_stop() */
 void loop_stop(struct loop *l);
 
-/* Time at the start of the pass, CLOCK_MONOTONIC, ns.  Cheap. */
-uint64_t loop_now(const struct loop *l);
+/* The time, CLOCK_MONOTONIC, ns: read once a pass, when first asked for. */
+uint64_t loop_now(struct loop *l);
 
 /* Descriptors.  events: EPOLLIN, EPOLLOUT, EPOLLET, ...; fn gets what is ready
  * (EPOLLHUP and EPOLLERR always may be).  The descriptor stays the caller's. */

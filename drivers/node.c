@@ -1,0 +1,619 @@
+/* node.c - the tree of nodes: submission, completion, emulation.
+ *
+ * I1  A request completes once: td_complete() moves INFLIGHT to DONE (asserted),
+ *     and only run_done() moves it on, from the loop.
+ * I2  r->node is the node that has it; r->top is where it was submitted.  When
+ *     they differ, the nodes between have passed it on, and each keeps the
+ *     completion that it replaced in its frame.
+ * I3  What a driver did not declare never reaches it: dispatch() is the only
+ *     place that calls submit, and the only place that emulates.
+ * I4  A filter's effective capabilities are never more than its child's.
+ */
+#include "node.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "drivers.h"
+#include "loop/loop.h"
+
+/* What the core keeps in a request for each node, just below td_ctx(). */
+struct frame {
+	td_done_fn *done;	/* what td_pass() replaced */
+	td_done_fn *step;	/* emulation: what follows, or NULL */
+	enum td_op op;		/* emulation: what the request really is */
+	unsigned flags;
+	uint64_t offset, length, pos;
+	struct iovec iov;
+};
+
+struct td_tree {
+	struct td_env *env;
+	unsigned nr;
+	unsigned inflight;
+	unsigned stage;		/* open, close: the node at work */
+	int ctl_err;
+	td_done_fn *ctl_done;	/* the control request's own */
+	size_t ctx_size;
+	void *ctl_ctx;
+	struct td_req *done_head, **done_tail;
+	struct loop_work work;
+	char *spec;		/* cut into words; nodes point into it */
+	char why[256];
+	struct td_node nodes[];	/* from the top down */
+};
+
+/* Source of emulated zeroes; never written, so it costs one page. */
+#define ZERO_CHUNK (256 * KiB)
+static char zeroes[ZERO_CHUNK] __attribute__((aligned(4096)));
+
+static struct frame *frame_of(const struct td_node *n, const struct td_req *r)
+{
+	return (struct frame *)((char *)td_ctx(n, r) - sizeof(struct frame));
+}
+
+/* Completion. */
+
+void td_complete(struct td_req *r, int err)
+{
+	struct td_tree *t = r->node->tree;
+
+	ASSERT(r->state == TD_REQ_INFLIGHT);	/* I1 */
+	ASSERT(err <= 0);
+	r->state = TD_REQ_DONE;
+	r->err = err;
+	r->next = NULL;
+	*t->done_tail = r;
+	t->done_tail = &r->next;
+	loop_defer(t->env->loop, &t->work);
+}
+
+static void finish(struct td_req *r)
+{
+	struct td_node *n = r->node;
+	struct frame *f = frame_of(n, r);
+	td_done_fn *fn;
+
+	if (f->step) {
+		fn = f->step;
+		f->step = NULL;
+		r->state = TD_REQ_INFLIGHT;
+		fn(r, r->err);
+		return;
+	}
+	fn = r->done;
+	if (n != r->top) {			/* I2: back to who passed it */
+		r->node = n->up;
+		r->done = frame_of(n->up, r)->done;
+		r->state = TD_REQ_INFLIGHT;
+	} else {
+		r->state = TD_REQ_IDLE;
+		n->tree->inflight--;
+	}
+	fn(r, r->err);
+}
+
+static void run_done(struct loop_work *w)
+{
+	struct td_tree *t = container_of(w, struct td_tree, work);
+	struct td_req *r = t->done_head;
+
+	/* Completions may free the tree (a close does): touch it no more. */
+	t->done_head = NULL;
+	t->done_tail = &t->done_head;
+	while (r) {
+		struct td_req *next = r->next;
+
+		finish(r);
+		r = next;
+	}
+}
+
+/* Emulation.  Each is a list of steps on the request itself; its own fields are
+ * kept in the frame and put back by emulated(). */
+
+static void emulate(struct td_req *r, struct frame *f)
+{
+	f->op = r->op;
+	f->flags = r->flags;
+	f->offset = r->offset;
+	f->length = r->length;
+	f->pos = 0;
+}
+
+static void emulated(struct td_req *r, int err)
+{
+	struct frame *f = frame_of(r->node, r);
+
+	r->op = f->op;
+	r->flags = f->flags;
+	r->offset = f->offset;
+	r->length = f->length;
+	td_complete(r, err);
+}
+
+/* FUA: write, then flush. */
+static void fua_flush(struct td_req *r, int err)
+{
+	struct td_node *n = r->node;
+
+	if (err) {
+		emulated(r, err);
+		return;
+	}
+	frame_of(n, r)->step = emulated;
+	r->op = TD_OP_FLUSH;
+	n->driver->submit(n, r);
+}
+
+/* Zeroes: written in chunks, then flushed if they must be durable. */
+static void zero_chunk(struct td_req *r, int err)
+{
+	struct td_node *n = r->node;
+	struct frame *f = frame_of(n, r);
+	uint64_t len = min_u64(f->length - f->pos, ZERO_CHUNK);
+
+	if (!err && len) {
+		f->iov = (struct iovec){ .iov_base = zeroes, .iov_len = len };
+		r->op = TD_OP_WRITE;
+		r->flags = 0;
+		r->offset = f->offset + f->pos;
+		r->length = len;
+		r->iov = &f->iov;
+		r->iovcnt = 1;
+		f->pos += len;
+		f->step = zero_chunk;
+		n->driver->submit(n, r);
+		return;
+	}
+	r->iov = NULL;
+	r->iovcnt = 0;
+	if (!err && (f->flags & TD_REQ_FUA))
+		fua_flush(r, 0);
+	else
+		emulated(r, err);
+}
+
+/* I3: to the driver, or emulate, or refuse. */
+static void dispatch(struct td_node *n, struct td_req *r)
+{
+	struct frame *f = frame_of(n, r);
+	uint32_t caps = n->caps;
+
+	f->step = NULL;
+	switch (r->op) {
+	case TD_OP_READ:
+		break;
+	case TD_OP_WRITE:
+		if (!(caps & TD_CAP_WRITE)) {
+			td_complete(r, -EROFS);
+			return;
+		}
+		if ((r->flags & TD_REQ_FUA) && !(caps & TD_CAP_FUA)) {
+			emulate(r, f);
+			r->flags &= ~TD_REQ_FUA;
+			f->step = fua_flush;
+		}
+		break;
+	case TD_OP_FLUSH:
+		if (!(caps & TD_CAP_FLUSH)) {
+			td_complete(r, caps & TD_CAP_WRITE ? -EOPNOTSUPP : 0);
+			return;
+		}
+		break;
+	case TD_OP_DISCARD:
+		if (!(caps & TD_CAP_DISCARD)) {
+			td_complete(r, caps & TD_CAP_WRITE ? -EOPNOTSUPP : -EROFS);
+			return;
+		}
+		break;
+	case TD_OP_ZEROES:
+		if (!(caps & TD_CAP_WRITE)) {
+			td_complete(r, -EROFS);
+			return;
+		}
+		if ((r->flags & TD_REQ_FAST) && !(caps & TD_CAP_FAST_ZERO)) {
+			td_complete(r, -EOPNOTSUPP);
+			return;
+		}
+		if (!(caps & TD_CAP_ZEROES)) {
+			emulate(r, f);
+			zero_chunk(r, 0);
+			return;
+		}
+		if ((r->flags & TD_REQ_FUA) && !(caps & TD_CAP_FUA)) {
+			emulate(r, f);
+			r->flags &= ~TD_REQ_FUA;
+			f->step = fua_flush;
+		}
+		break;
+	case TD_OP_EXTENTS:
+		if (!(caps & TD_CAP_EXTENTS)) {
+			td_extent_add(r->extents, r->length, 0);
+			td_complete(r, 0);
+			return;
+		}
+		break;
+	default:
+		ASSERT(!"a control operation is not submitted");
+	}
+	n->driver->submit(n, r);
+}
+
+void td_submit(struct td_node *n, struct td_req *r)
+{
+	ASSERT(r->state == TD_REQ_IDLE && r->ctx);
+	ASSERT(r->op == TD_OP_FLUSH || range_ok(r->offset, r->length, n->size));
+	r->state = TD_REQ_INFLIGHT;
+	r->node = r->top = n;
+	n->tree->inflight++;
+	dispatch(n, r);
+}
+
+void td_pass(struct td_node *n, struct td_req *r, td_done_fn *done)
+{
+	ASSERT(r->state == TD_REQ_INFLIGHT && r->node == n);
+	frame_of(n, r)->done = r->done;
+	r->done = done;
+	r->node = n->child;
+	dispatch(n->child, r);
+}
+
+/* What drivers say of themselves. */
+
+/* I4: recompute from n up. */
+static void caps_update(struct td_node *n)
+{
+	for (; n; n = n->up) {
+		n->caps = n->own_caps & (n->child ? n->child->caps : TD_CAP_ALL);
+		if (n->flags & TD_NODE_RDONLY)
+			n->caps &= TD_CAP_EXTENTS | TD_CAP_FLUSH;
+	}
+}
+
+void td_set_caps(struct td_node *n, uint32_t caps)
+{
+	n->own_caps = caps;
+	caps_update(n);
+}
+
+void td_set_geometry(struct td_node *n, uint64_t size, uint32_t phys)
+{
+	ASSERT(is_aligned(size, 512) && is_pow2(phys) && phys >= 512);
+	n->size = size;
+	n->phys = phys;
+}
+
+static void node_say(const struct td_node *n, enum log_level level,
+		     const char *fmt, va_list ap)
+{
+	char text[sizeof(n->tree->why)];
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	log_write(level, "%s: %s", n->driver->name, text);
+	if (level == LOG_LVL_ERR)
+		memcpy(n->tree->why, text, sizeof(text));
+}
+
+void td_err(const struct td_node *n, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	node_say(n, LOG_LVL_ERR, fmt, ap);
+	va_end(ap);
+}
+
+void td_warn(const struct td_node *n, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	node_say(n, LOG_LVL_WARN, fmt, ap);
+	va_end(ap);
+}
+
+void td_iov_zero(const struct iovec *iov, unsigned iovcnt, uint64_t off,
+		 uint64_t len)
+{
+	for (unsigned i = 0; i < iovcnt && len; i++) {
+		uint64_t n;
+
+		if (off >= iov[i].iov_len) {
+			off -= iov[i].iov_len;
+			continue;
+		}
+		n = min_u64(len, iov[i].iov_len - off);
+		memset((char *)iov[i].iov_base + off, 0, n);
+		len -= n;
+		off = 0;
+	}
+}
+
+/* Trees. */
+
+/* One word of the spec: NAME[:ARG], a filter's up to '|'.  0, or -errno and a
+ * reason; *s is moved behind the word. */
+static int parse_node(struct td_node *n, char **s, char *why, size_t why_len)
+{
+	size_t len = strcspn(*s, ":|");
+	char *arg = *s + len, *end;
+
+	n->driver = td_driver_find(*s, len);
+	if (!n->driver) {
+		snprintf(why, why_len, "no disk type '%.*s' (see tapdisk --features)",
+			 (int)(len > 32 ? 32 : len), *s);
+		return -ENOENT;
+	}
+	if (n->driver->kind == TD_STORE) {
+		if (*arg != ':' || !arg[1]) {
+			snprintf(why, why_len, "'%s' needs a name: %s",
+				 n->driver->name, n->driver->help);
+			return -EINVAL;
+		}
+		n->arg = arg + 1;
+		*s = NULL;
+		return 0;
+	}
+	end = strchr(arg, '|');
+	if (!end || !end[1]) {
+		snprintf(why, why_len, "'%s' is a filter: it needs '|' and what is "
+			 "below it, as in log:|aio:/path", n->driver->name);
+		return -EINVAL;
+	}
+	n->arg = arg == end ? end : arg + 1;	/* "NAME|": no options */
+	*end = '\0';
+	*s = end + 1;
+	return 0;
+}
+
+static unsigned count_words(const char *spec)
+{
+	unsigned n = 1;
+
+	for (; *spec; spec++)
+		n += *spec == '|';
+	return n;
+}
+
+int td_tree_new(struct td_env *e, const char *spec, unsigned flags,
+		struct td_tree **out, char *why, size_t why_len)
+{
+	unsigned max = count_words(spec);
+	struct td_tree *t;
+	char *s;
+	int err;
+
+	why[0] = '\0';
+	if (max > TD_TREE_DEPTH)
+		max = TD_TREE_DEPTH;
+	t = calloc(1, sizeof(*t) + max * sizeof(t->nodes[0]));
+	if (!t)
+		return -ENOMEM;
+	t->env = e;
+	t->done_tail = &t->done_head;
+	loop_work_init(&t->work, run_done);
+	err = -ENOMEM;
+	t->spec = s = strdup(spec);
+	if (!s)
+		goto fail;
+	while (s) {
+		struct td_node *n = &t->nodes[t->nr];
+
+		if (t->nr == max) {
+			snprintf(why, why_len, "more than %u nodes in one disk",
+				 TD_TREE_DEPTH);
+			err = -E2BIG;
+			goto fail;
+		}
+		err = parse_node(n, &s, why, why_len);
+		if (err)
+			goto fail;
+		t->nr++;
+		n->tree = t;
+		n->env = e;
+		n->flags = flags;
+		n->phys = 512;
+		t->ctx_size += align_up(sizeof(struct frame), 16);
+		n->ctx_off = t->ctx_size;
+		t->ctx_size += align_up(n->driver->req_ctx, 16);
+		if (n > t->nodes) {
+			n[-1].child = n;
+			n->up = n - 1;
+		}
+		err = -ENOMEM;
+		if (n->driver->node_ctx) {
+			n->priv = calloc(1, n->driver->node_ctx);
+			if (!n->priv)
+				goto fail;
+		}
+	}
+	t->ctl_ctx = calloc(1, t->ctx_size);
+	if (!t->ctl_ctx)
+		goto fail;
+	*out = t;
+	return 0;
+fail:
+	td_tree_free(t);
+	return err;
+}
+
+void td_tree_free(struct td_tree *t)
+{
+	ASSERT(!t->inflight && !t->done_head);
+	for (unsigned i = 0; i < t->nr; i++)
+		free(t->nodes[i].priv);
+	loop_work_cancel(&t->work);
+	free(t->ctl_ctx);
+	free(t->spec);
+	free(t);
+}
+
+struct td_node *td_tree_root(const struct td_tree *t)
+{
+	return (struct td_node *)&t->nodes[0];
+}
+
+size_t td_tree_ctx_size(const struct td_tree *t)
+{
+	return t->ctx_size;
+}
+
+unsigned td_tree_inflight(const struct td_tree *t)
+{
+	return t->inflight;
+}
+
+const char *td_tree_why(const struct td_tree *t)
+{
+	return t->why;
+}
+
+/* Control requests visit the nodes one after another; each visit is a request
+ * of its own to finish(), and the owner's `done` is kept aside. */
+
+static void ctl_begin(struct td_tree *t, struct td_req *r)
+{
+	ASSERT(r->state == TD_REQ_IDLE);
+	r->ctx = t->ctl_ctx;
+	t->ctl_done = r->done;
+	t->ctl_err = 0;
+}
+
+static void ctl_end(struct td_tree *t, struct td_req *r, int err)
+{
+	r->done = t->ctl_done;
+	r->ctx = NULL;
+	r->done(r, err);	/* we run from the loop: see finish() */
+}
+
+static void ctl_visit(struct td_tree *t, struct td_req *r, unsigned i,
+		      void (*slot)(struct td_node *, struct td_req *),
+		      td_done_fn *done)
+{
+	struct td_node *n = &t->nodes[i];
+
+	t->stage = i;
+	t->inflight++;
+	r->state = TD_REQ_INFLIGHT;
+	r->node = r->top = n;
+	r->done = done;
+	frame_of(n, r)->step = NULL;
+	slot(n, r);
+}
+
+static void close_step(struct td_req *r, int err)
+{
+	struct td_tree *t = r->node->tree;
+
+	if (err && !t->ctl_err)
+		t->ctl_err = err;
+	if (t->stage + 1 < t->nr)
+		ctl_visit(t, r, t->stage + 1, t->nodes[t->stage + 1].driver->close,
+			  close_step);
+	else
+		ctl_end(t, r, t->ctl_err);
+}
+
+static void open_step(struct td_req *r, int err)
+{
+	struct td_tree *t = r->node->tree;
+	struct td_node *n;
+
+	if (err) {
+		t->ctl_err = err;
+		if (t->stage + 1 < t->nr)	/* close what was opened below */
+			ctl_visit(t, r, t->stage + 1,
+				  t->nodes[t->stage + 1].driver->close, close_step);
+		else
+			ctl_end(t, r, err);
+		return;
+	}
+	ASSERT(is_aligned(r->node->size, 512));
+	if (!t->stage) {
+		ctl_end(t, r, 0);
+		return;
+	}
+	n = &t->nodes[t->stage - 1];
+	n->size = n->child->size;
+	n->phys = n->child->phys;
+	td_set_caps(n, n->driver->caps);
+	ctl_visit(t, r, t->stage - 1, n->driver->open, open_step);
+}
+
+void td_tree_open(struct td_tree *t, struct td_req *r)
+{
+	struct td_node *n = &t->nodes[t->nr - 1];
+
+	ctl_begin(t, r);
+	r->op = TD_OP_OPEN;
+	td_set_caps(n, n->driver->caps);
+	ctl_visit(t, r, t->nr - 1, n->driver->open, open_step);
+}
+
+void td_tree_close(struct td_tree *t, struct td_req *r)
+{
+	ASSERT(!t->inflight);
+	ctl_begin(t, r);
+	r->op = TD_OP_CLOSE;
+	ctl_visit(t, r, 0, t->nodes[0].driver->close, close_step);
+}
+
+/* Resize goes from the bottom up, as open does; a filter without a slot of its
+ * own follows its child. */
+static void resize_step(struct td_req *r, int err)
+{
+	struct td_tree *t = r->node->tree;
+	unsigned i;
+
+	for (i = t->stage; !err && i > 0; i--) {
+		struct td_node *n = &t->nodes[i - 1];
+
+		n->size = n->child->size;
+		n->phys = n->child->phys;
+		if (n->driver->resize) {
+			ctl_visit(t, r, i - 1, n->driver->resize, resize_step);
+			return;
+		}
+	}
+	ctl_end(t, r, err);
+}
+
+void td_tree_resize(struct td_tree *t, struct td_req *r)
+{
+	struct td_node *n = &t->nodes[t->nr - 1];
+
+	ASSERT(t->nodes[0].caps & TD_CAP_RESIZE);
+	ctl_begin(t, r);
+	r->op = TD_OP_RESIZE;
+	ctl_visit(t, r, t->nr - 1, n->driver->resize, resize_step);
+}
+
+static void flush_step(struct td_req *r, int err)
+{
+	ctl_end(r->node->tree, r, err);
+}
+
+void td_tree_flush(struct td_tree *t, struct td_req *r)
+{
+	ctl_begin(t, r);
+	r->op = TD_OP_FLUSH;
+	r->flags = 0;
+	r->done = flush_step;
+	td_submit(&t->nodes[0], r);
+}
+
+int td_driver_check(const struct td_driver *d)
+{
+	if (d->abi != TD_DRIVER_ABI)
+		return -EPROTO;
+	if (!d->name || !d->help || !d->open || !d->submit || !d->close ||
+	    ((d->caps & TD_CAP_RESIZE) && d->kind == TD_STORE && !d->resize))
+		return -EINVAL;
+	return 0;
+}
