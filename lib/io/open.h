@@ -1,0 +1,19 @@
+/* open.h - open an image: the one place that calls open(2) on a name from a
+ * user or an image. */
+#ifndef IO_OPEN_H
+#define IO_OPEN_H
+
+#include <stdbool.h>
+
+enum image_flag {
+	IMAGE_RDONLY	= 1u << 0,
+	IMAGE_NO_DIRECT	= 1u << 1,
+};
+
+/* Open a regular file or block device, O_DIRECT unless told not to (or the file
+ * system does not know it), and lock it as file_lock() does.  May block: not for
+ * the loop.  The descriptor, or -errno and *why (a constant, or NULL when
+ * strerror says it all).  *direct: whether O_DIRECT is on. */
+int image_open(const char *path, unsigned flags, bool *direct, const char **why);
+
+#endif
