@@ -15,12 +15,12 @@ static int make(struct call *c, const char *text, struct disk *k)
 {
 	int err;
 
-	k->d = (struct tap_disk){ .pid = -1, .minor = -1 };
+	k->pid = k->minor = -1;
 	err = ask(c, text, 0, take_disk, k);
 	if (err)
 		return err;
-	if ((c->verb->ask != TAP_CTL_SPAWN && k->d.minor < 0) ||
-	    (c->verb->ask != TAP_CTL_ALLOCATE && k->d.pid <= 0))
+	if ((c->verb->ask != TAP_CTL_SPAWN && k->minor < 0) ||
+	    (c->verb->ask != TAP_CTL_ALLOCATE && k->pid <= 0))
 		return call_fail(c, -EBADMSG, "blktapctrl's answer is broken");
 	return 0;
 }
@@ -34,13 +34,13 @@ int run_allocate(struct call *c)
 
 	if (err)
 		return err;
-	marker_path(k.d.minor, path, sizeof(path));
+	marker_path(k.minor, path, sizeof(path));
 	if (!c->json) {
 		puts(path);
 		return 0;
 	}
 	j = json_object();
-	json_object_set_new(j, "minor", json_integer(k.d.minor));
+	json_object_set_new(j, "minor", json_integer(k.minor));
 	json_object_set_new(j, "marker", text_json(path));
 	return print_json(j);
 }
@@ -55,11 +55,11 @@ int run_spawn(struct call *c)
 		return err;
 	if (!c->json) {
 		printf(isatty(STDOUT_FILENO) ? "tapdisk spawned with pid %d\n" :
-		       "%d\n", k.d.pid);
+		       "%d\n", k.pid);
 		return 0;
 	}
 	j = json_object();
-	json_object_set_new(j, "pid", json_integer(k.d.pid));
+	json_object_set_new(j, "pid", json_integer(k.pid));
 	return print_json(j);
 }
 
@@ -73,6 +73,6 @@ int run_create(struct call *c)
 		return err;
 	if (c->json)
 		return print_json(disk_json(&k));
-	puts(marker_path(k.d.minor, path, sizeof(path)));
+	puts(marker_path(k.minor, path, sizeof(path)));
 	return 0;
 }

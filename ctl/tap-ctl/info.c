@@ -17,17 +17,17 @@ static int take_disk(void *arg, const struct msg *m)
  * of sector_size bytes; info has blkif's VDISK_READONLY, 4). */
 static void print_info(const struct disk *k)
 {
-	const struct tap_img *i = &k->d.img;
+	const struct tap_img *i = &k->img;
 	char path[128];
 
 	disk_line(k, stdout);
 	if (i->sector_size)
 		printf("sectors=%" PRIu64 "\nsector_size=%u\n",
 		       i->bytes / i->sector_size, i->sector_size);
-	printf("info=%#x\n", k->d.flags & TAP_OPEN_RDONLY ? 4 : 0);
+	printf("info=%#x\n", k->flags & TAP_OPEN_RDONLY ? 4 : 0);
 	printf("size=%" PRIu64 "\n", i->bytes);
-	printf("ring=%s\n", run_path(RUN_RING, k->d.minor, path, sizeof(path)));
-	printf("nbd=%s\n", run_path(RUN_NBD, k->d.minor, path, sizeof(path)));
+	printf("ring=%s\n", run_path(RUN_RING, k->minor, path, sizeof(path)));
+	printf("nbd=%s\n", run_path(RUN_NBD, k->minor, path, sizeof(path)));
 }
 
 int run_info(struct call *c)
@@ -58,8 +58,8 @@ int run_resize(struct call *c)
 		return err;
 	if (c->json)
 		return print_json(disk_json(&k));
-	printf("%" PRIu64 " (%s)\n", k.d.img.bytes,
-	       size_text(k.d.img.bytes, text));
+	printf("%" PRIu64 " (%s)\n", k.img.bytes,
+	       size_text(k.img.bytes, text));
 	return 0;
 }
 

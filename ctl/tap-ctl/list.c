@@ -20,9 +20,9 @@ static bool wanted(const struct call *c, const struct disk *k)
 {
 	const char *type = c->value['t'], *file = c->value['f'];
 
-	if (c->pid >= 0 && k->d.pid != c->pid)
+	if (c->pid >= 0 && k->pid != c->pid)
 		return false;
-	if (c->minor >= 0 && k->d.minor != c->minor)
+	if (c->minor >= 0 && k->minor != c->minor)
 		return false;
 	if (type && strcmp(type, k->type))
 		return false;

@@ -49,22 +49,27 @@ static void split_spec(struct disk *k)
 
 int disk_parse(struct disk *k, const struct msg *m)
 {
-	if (m->hdr->len < sizeof(k->d))
+	const struct tap_disk *d = m->body;	/* aligned: see msg.h */
+
+	if (m->hdr->len < sizeof(*d) ||
+	    msg_text(m, sizeof(*d), k->spec, sizeof(k->spec)))
 		return -EBADMSG;
-	memcpy(&k->d, m->body, sizeof(k->d));
-	if (msg_text(m, sizeof(k->d), k->spec, sizeof(k->spec)))
-		return -EBADMSG;
+	k->pid = d->pid;
+	k->minor = d->minor;
+	k->state = d->state;
+	k->flags = d->flags;
+	k->img = d->img;
 	split_spec(k);
 	return 0;
 }
 
 /* Half of a disk has no state: a minor without a process or the reverse. */
-static bool has_state(const struct tap_disk *d)
+static bool has_state(const struct disk *k)
 {
-	return d->minor >= 0 && (d->pid >= 0 || d->state & TAP_ST_DEAD);
+	return k->minor >= 0 && (k->pid >= 0 || k->state & TAP_ST_DEAD);
 }
 
-const char *disk_state(const struct tap_disk *d)
+const char *disk_state(const struct disk *k)
 {
 	static const struct { uint32_t bit; const char *word; } t[] = {
 		{ TAP_ST_DEAD, "dead" },
@@ -75,12 +80,12 @@ const char *disk_state(const struct tap_disk *d)
 		{ TAP_ST_CLOSED, "closed" },
 	};
 
-	if (!has_state(d))
-		return d->minor < 0 ? "spawned" : "allocated";
+	if (!has_state(k))
+		return k->minor < 0 ? "spawned" : "allocated";
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
-		if (d->state & t[i].bit)
+		if (k->state & t[i].bit)
 			return t[i].word;
-	return d->state ? "unknown" : "running";
+	return k->state ? "unknown" : "running";
 }
 
 static bool has_args(const struct disk *k)
@@ -98,12 +103,12 @@ void disk_row(const struct disk *k, FILE *to)
 {
 	char pid[12] = "-", minor[12] = "-", state[12] = "-";
 
-	if (k->d.pid >= 0)
-		snprintf(pid, sizeof(pid), "%d", k->d.pid);
-	if (k->d.minor >= 0)
-		snprintf(minor, sizeof(minor), "%d", k->d.minor);
-	if (has_state(&k->d))
-		snprintf(state, sizeof(state), "%#x", k->d.state);
+	if (k->pid >= 0)
+		snprintf(pid, sizeof(pid), "%d", k->pid);
+	if (k->minor >= 0)
+		snprintf(minor, sizeof(minor), "%d", k->minor);
+	if (has_state(k))
+		snprintf(state, sizeof(state), "%#x", k->state);
 	fprintf(to, "%8s %4s %4s %10s ", pid, minor, state,
 		has_args(k) ? k->type : "-");
 	print_clean(has_args(k) ? k->path : "-", to);
@@ -114,16 +119,16 @@ void disk_line(const struct disk *k, FILE *to)
 {
 	const char *gap = "";
 
-	if (k->d.pid >= 0) {
-		fprintf(to, "pid=%d", k->d.pid);
+	if (k->pid >= 0) {
+		fprintf(to, "pid=%d", k->pid);
 		gap = " ";
 	}
-	if (k->d.minor >= 0) {
-		fprintf(to, "%sminor=%d", gap, k->d.minor);
+	if (k->minor >= 0) {
+		fprintf(to, "%sminor=%d", gap, k->minor);
 		gap = " ";
 	}
-	if (has_state(&k->d)) {
-		fprintf(to, "%sstate=%#x", gap, k->d.state);
+	if (has_state(k)) {
+		fprintf(to, "%sstate=%#x", gap, k->state);
 		gap = " ";
 	}
 	if (has_args(k)) {
@@ -173,30 +178,29 @@ static void set_text(json_t *j, const char *key, const char *s, bool known)
 
 json_t *disk_json(const struct disk *k)
 {
-	const struct tap_disk *d = &k->d;
-	bool named = d->minor >= 0, args = has_args(k);
-	bool open = d->img.bytes || d->img.sector_size;
+	bool named = k->minor >= 0, args = has_args(k);
+	bool open = k->img.bytes || k->img.sector_size;
 	json_t *j = json_object();
 	char path[128];
 
-	set_number(j, "pid", d->pid, d->pid >= 0);
-	set_number(j, "minor", d->minor, named);
-	set_text(j, "state", disk_state(d), true);
+	set_number(j, "pid", k->pid, k->pid >= 0);
+	set_number(j, "minor", k->minor, named);
+	set_text(j, "state", disk_state(k), true);
 	set_text(j, "type", k->type, args);
 	set_text(j, "path", k->path, args);
 	set_text(j, "args", k->spec, args);
-	set_number(j, "size", (int64_t)d->img.bytes, open);
-	set_number(j, "sector_size", d->img.sector_size, open);
-	set_number(j, "physical_sector_size", d->img.phys_size, open);
+	set_number(j, "size", (int64_t)k->img.bytes, open);
+	set_number(j, "sector_size", k->img.sector_size, open);
+	set_number(j, "physical_sector_size", k->img.phys_size, open);
 	json_object_set_new(j, "read_only",
-			    json_boolean(d->flags & TAP_OPEN_RDONLY));
+			    json_boolean(k->flags & TAP_OPEN_RDONLY));
 	json_object_set_new(j, "direct",
-			    json_boolean(!(d->flags & TAP_OPEN_NO_DIRECT)));
+			    json_boolean(!(k->flags & TAP_OPEN_NO_DIRECT)));
 	json_object_set_new(j, "unpause_failed",
-			    json_boolean(d->state & TAP_ST_RESUME_FAILED));
-	set_text(j, "ring", run_path(RUN_RING, d->minor, path, sizeof(path)), named);
-	set_text(j, "nbd", run_path(RUN_NBD, d->minor, path, sizeof(path)), named);
-	set_text(j, "marker", marker_path(d->minor, path, sizeof(path)), named);
+			    json_boolean(k->state & TAP_ST_RESUME_FAILED));
+	set_text(j, "ring", run_path(RUN_RING, k->minor, path, sizeof(path)), named);
+	set_text(j, "nbd", run_path(RUN_NBD, k->minor, path, sizeof(path)), named);
+	set_text(j, "marker", marker_path(k->minor, path, sizeof(path)), named);
 	return j;
 }
 

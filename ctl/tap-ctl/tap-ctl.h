@@ -64,7 +64,9 @@ int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
 
 /* One disk as the daemon tells it. */
 struct disk {
-	struct tap_disk d;
+	int32_t pid, minor;	/* -1: none */
+	uint32_t state, flags;	/* TAP_ST_*, TAP_OPEN_* */
+	struct tap_img img;	/* zeroes unless open */
 	char spec[TAP_TEXT_MAX + 1];
 	char type[64];		/* of the store, without the filters above it */
 	const char *path;	/* in spec; what follows the store's "TYPE:" */
@@ -72,7 +74,7 @@ struct disk {
 
 int disk_parse(struct disk *k, const struct msg *m);
 /* The state's word: "running", "paused", ... */
-const char *disk_state(const struct tap_disk *d);
+const char *disk_state(const struct disk *k);
 /* tapdisk3's two lines, byte for byte. */
 void disk_row(const struct disk *k, FILE *to);
 void disk_line(const struct disk *k, FILE *to);
@@ -104,7 +106,6 @@ int run_allocate(struct call *c);	/* create.c */
 int run_spawn(struct call *c);
 int run_create(struct call *c);
 int run_plain(struct call *c);		/* disk.c */
-int run_image(struct call *c);
 int run_info(struct call *c);		/* info.c */
 int run_resize(struct call *c);
 int run_stats(struct call *c);

@@ -107,7 +107,7 @@ const struct verb ctl_verbs[] = {
 	  .args = "-m MINOR [-p PID] -a TYPE:/path [-R] [-D] [-t SECS]",
 	  .help = "open an image on an attached disk", .more = IMAGE_HELP,
 	  .opts = opts_open, .need = "ma", .ask = TAP_CTL_OPEN,
-	  .run = run_image },
+	  .run = run_plain },
 	{ .name = "close", .args = "-m MINOR [-p PID] [-f] [-t SECS]",
 	  .help = "drain, flush and close the image",
 	  .opts = opts_close, .need = "m", .ask = TAP_CTL_CLOSE,
@@ -121,7 +121,7 @@ const struct verb ctl_verbs[] = {
 	  .help = "open the image, or another one, and go on",
 	  .more = "If it fails the disk stays paused.\n",
 	  .opts = opts_unpause, .need = "m", .ask = TAP_CTL_UNPAUSE,
-	  .run = run_image },
+	  .run = run_plain },
 	{ .name = "resize", .args = "-m MINOR [-p PID] [-t SECS] [SIZE]",
 	  .help = "grow a disk while it runs",
 	  .more = "SIZE is bytes, or with k, M, G, T.  Without it the disk "
