@@ -199,3 +199,31 @@ seed()
 	SEED=${SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
 	echo "seed $SEED"
 }
+
+# within5 COMMAND...: nothing may hang for more than 5 seconds.
+within5()
+{
+	timeout 5 "$@"
+	_r=$?
+	[ $_r != 124 ] || fail "took more than 5 s: $*"
+	return $_r
+}
+
+# random_file FILE SIZE_MIB
+random_file() { head -c "$2M" /dev/urandom >"$1"; }
+# nbd_hash URI: of all that the disk holds.
+nbd_hash() { timeout 60 nbdcopy "$1" - | sha256sum | cut -d' ' -f1; }
+file_hash() { sha256sum <"$1" | cut -d' ' -f1; }
+
+# fio_nbd URI OPTION...: one job against an NBD export; its output on failure.
+fio_nbd()
+{
+	local uri=$1
+	shift
+	(cd "$T" && fio --name=job --ioengine=nbd --uri="$uri" --thread \
+		--verify_state_save=0 --output="$T/fio.out" "$@" 2>"$T/fio.err") || {
+		cat "$T/fio.err"
+		grep -E 'err=|verify|fio:' "$T/fio.out" | head -n 20
+		return 1
+	}
+}
