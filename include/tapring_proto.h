@@ -6,17 +6,18 @@
  * over RUNDIR/ring<minor>.sock (SOCK_STREAM), integers in host order:
  *
  *   server -> client   struct tapring_greeting
- *   client -> server   struct tapring_hello, with SCM_RIGHTS: the memfd, then
- *                      one end of a socket pair for each queue
- *   server -> client   struct tapring_status: 0 and the rings run, or an error
- *                      and the connection is closed
+ *   client -> server   struct tapring_hello, with SCM_RIGHTS: the memfd
+ *   server -> client   struct tapring_status: 0 and the rings run, with
+ *                      SCM_RIGHTS: one end of a socket pair for each queue; or
+ *                      an error, and the connection is closed
  *   server -> client   struct tapring_status with TAPRING_RESIZED whenever the
  *                      disk's size has changed
  *
  * The disk is the client's until the connection closes.  A doorbell is one
  * byte on the queue's socket, either way, when the ring's event index asks for
  * it; both ends send with MSG_DONTWAIT and take a full socket for a doorbell
- * that is already there.
+ * that is already there.  The server makes the pairs: a client that shared the
+ * server's end could hold its lock, in the kernel, for as long as it liked.
  */
 #ifndef TAPRING_PROTO_H
 #define TAPRING_PROTO_H
@@ -70,6 +71,7 @@ struct tapring_hello {
 	uint32_t pages;		/* of the memfd that grants may name */
 	uint32_t ring_ref[TAPRING_MAX_QUEUES][1u << TAPRING_MAX_ORDER];
 };
+static_assert(sizeof(struct tapring_hello) == 528, "wire layout");
 
 enum tapring_event {
 	TAPRING_CONNECTED	= 1,

@@ -1,0 +1,77 @@
+/* port.h - the rings of one client as a front of the disk: takes requests off
+ * the rings, gives them to the disk, puts the answers back.  Where the memory
+ * and the notifications come from is the owner's business (shm.c; Xen): a small
+ * table.
+ *
+ * P1  A request that was consumed is answered exactly once.
+ * P2  No more is in flight than the rings have slots: the pool never runs dry.
+ * P3  Memory that was resolved stays until stopped() has been called.
+ * P4  A bad request costs its sender an error, a broken ring costs its sender
+ *     the connection, and neither costs anybody else anything.
+ */
+#ifndef RING_PORT_H
+#define RING_PORT_H
+
+#include "base/log.h"
+#include "disk/disk.h"
+#include "loop/loop.h"
+#include "ring/decode.h"
+#include "ring/ring.h"
+
+struct ring_port;
+
+/* All required. */
+struct ring_port_ops {
+	/* page[i] = the 4096 bytes that gref[i] names.  0 or -errno. */
+	int (*resolve)(struct ring_port *p, const uint32_t *gref, unsigned n,
+		       void **page);
+	/* Answers are there. */
+	void (*notify)(struct ring_port *p, unsigned queue);
+	/* The ring is about to ask for a notification. */
+	void (*arming)(struct ring_port *p, unsigned queue);
+	void (*resized)(struct ring_port *p, uint64_t sectors);
+	/* The ring is broken, or the disk is closing: hang up, and call
+	 * ring_port_stop().  From the loop, at most once. */
+	void (*hang_up)(struct ring_port *p, const char *why);
+	/* Nothing is in flight any more: everything may be freed, p too. */
+	void (*stopped)(struct ring_port *p);
+};
+
+struct ring_port {
+	const struct ring_port_ops *ops;
+	struct loop *loop;
+	struct disk_front front;
+	unsigned nr_rings;
+	bool running;		/* the disk takes requests */
+	bool stopping;
+	const char *broken;	/* why, or NULL */
+	struct blkif_limits limits;
+	struct ring ring[TAPRING_MAX_QUEUES];
+
+	struct loop_hook submit, push, poll, sleep;
+	struct loop_work end;
+
+	/* Vectors of requests with many pieces; a request has its own few. */
+	struct iovec *vecs, *free_vecs;
+
+	uint64_t bad, failed, notified;
+	struct log_limit limit;
+
+	/* Of the request in hand. */
+	struct blkif_req req;
+	struct blkif_segment seg[TAPRING_MAX_INDIRECT];
+	void *page[TAPRING_MAX_INDIRECT];
+};
+
+/* p->ring[0 .. nr_rings) are initialised; max_indirect: segments.  0 or -errno
+ * (-ENOTCONN: there is no open disk). */
+int ring_port_start(struct ring_port *p, const struct ring_port_ops *ops,
+		    struct loop *l, struct disk *d, unsigned nr_rings,
+		    unsigned max_indirect);
+/* Take no more requests; stopped() follows, from the loop.  Not from a hook. */
+void ring_port_stop(struct ring_port *p);
+
+/* A disk that clients can connect to: open, or paused. */
+bool ring_port_disk_ready(const struct disk *d);
+
+#endif
