@@ -13,7 +13,12 @@
 #include "base/rundir.h"
 #include "tap-ctl.h"
 
-static const struct opt global_opts[] = { OPT_COMMON, OPT_END };
+/* --debug is shown here and taken by strip_debug(). */
+static const struct opt global_opts[] = {
+	{ CTL_OPT_JSON, "json", NULL, "print JSON" },
+	{ CTL_OPT_DEBUG, "debug", NULL, "show what is asked and answered" },
+	OPT_COMMON, OPT_END
+};
 
 static void help_all(void)
 {
@@ -22,7 +27,6 @@ static void help_all(void)
 	for (const struct verb *v = ctl_verbs; v->name; v++)
 		printf("  %-10s %s\n", v->name, v->help);
 	printf("\n`%s VERB --help' shows a verb's options; all have:\n", TAPCTL);
-	printf("  %-28s %s\n", "    --json", "print JSON");
 	opts_help(global_opts, stdout);
 }
 
@@ -60,7 +64,7 @@ static int strip_debug(int argc, char **argv)
 }
 
 /* Options before the verb.  1: all is done. */
-static int global_options(int *argc, char ***argv)
+static int global_options(int *argc, char ***argv, bool *json)
 {
 	struct opts o;
 	int id, err = 0;
@@ -75,6 +79,9 @@ static int global_options(int *argc, char ***argv)
 		case OPT_VERSION:
 			printf("%s %s\n", TAPCTL, BLKTAP_VERSION);
 			err = 1;
+			break;
+		case CTL_OPT_JSON:
+			*json = true;
 			break;
 		case OPT_RUNDIR:
 			err = rundir_set(o.value);
@@ -93,9 +100,9 @@ static int global_options(int *argc, char ***argv)
 	return err;
 }
 
-static int run(int argc, char **argv)
+static int run(int argc, char **argv, bool json)
 {
-	struct call c = { .pid = -1, .minor = -1 };
+	struct call c = { .pid = -1, .minor = -1, .json = json };
 	bool help = false;
 	int err;
 
@@ -121,6 +128,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	bool json = false;
 	int err;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -131,11 +139,11 @@ int main(int argc, char **argv)
 		return EINVAL;
 	}
 	argc = strip_debug(argc, argv);
-	err = global_options(&argc, &argv);
+	err = global_options(&argc, &argv, &json);
 	if (!err && !argc)
 		help_all();
 	else if (!err)
-		err = run(argc, argv);
+		err = run(argc, argv, json);
 	if (err > 0)
 		err = 0;
 	if ((fflush(stdout) || ferror(stdout)) && !err) {

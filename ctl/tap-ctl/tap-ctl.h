@@ -22,7 +22,7 @@
 #define TAPCTL "tap-ctl"
 
 /* Option ids beyond the letters and OPT_COMMON's. */
-enum { CTL_OPT_JSON = 300, CTL_OPT_NR };
+enum { CTL_OPT_JSON = 300, CTL_OPT_DEBUG, CTL_OPT_NR };
 
 struct call;
 
