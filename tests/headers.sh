@@ -58,36 +58,35 @@ for f in $folders; do
 	check_alone "$inc" c "${hdrs[@]}"
 done
 
-# above FOLDER OTHER...: no header of the others can be included from FOLDER.
+# above FOLDER "SEEN..." OTHER...: the compiler, called as for FOLDER, finds no
+# header of the others, unless its name is also one of a root that FOLDER sees.
 above()
 {
-	local f=$1 o h name inc
-	shift
+	local f=$1 seen=$2 o h name d inc
+	shift 2
 	inc=$(inc_of "$f") || return 0
 	for o in "$@"; do
 		for h in $(find "$o" -name '*.h' 2>/dev/null); do
-			for name in "$h" "${h#"$o"/}" "$(basename "$h")"; do
-				# a name that the folder may see itself is no proof
-				for d in $inc; do
-					[ -e "${d#-I}/$name" ] && continue 2
+			for name in "${h#"$o"/}" "$(basename "$h")"; do
+				for d in $seen "$f"; do
+					[ -e "$d/$name" ] && continue 2
 				done
-				# from a file in the folder itself: "" looks there first
-				[ -e "$f/$name" ] && continue
-				echo "#include \"$name\"" >"$T/probe.c"
-				# shellcheck disable=SC2086
-				$CC -std=gnu11 -D_GNU_SOURCE $inc -fsyntax-only \
-					"$T/probe.c" 2>/dev/null &&
-					say "$f can include $h as $name"
+				printf '#if __has_include("%s")\n#error %s %s\n#endif\n' \
+					"$name" "$f can include $h as" "$name"
 			done
 		done
-	done
+	done >"$T/probe.c"
+	# shellcheck disable=SC2086
+	$CC -std=gnu11 $inc -fsyntax-only "$T/probe.c" 2>"$T/probe.err" ||
+		say "$(grep -o '#error.*' "$T/probe.err")"
 }
-above lib drivers tapdisk ctl/blktapctrl ctl/tap-ctl tools/tap-io tests
-above drivers tapdisk ctl/blktapctrl ctl/tap-ctl tools/tap-io tests
-above tapdisk ctl/blktapctrl ctl/tap-ctl tools/tap-io tests
-above ctl/blktapctrl drivers tapdisk tools/tap-io tests
-above ctl/tap-ctl drivers tapdisk ctl/blktapctrl tools/tap-io tests
-above tools/tap-io drivers tapdisk ctl/blktapctrl ctl/tap-ctl tests
+ctl="ctl/blktapctrl ctl/tap-ctl" base="include lib"
+above lib "$base" drivers tapdisk $ctl tools/tap-io tests/lib
+above drivers "$base" tapdisk $ctl tools/tap-io tests/lib
+above tapdisk "$base drivers" $ctl tools/tap-io tests/lib
+above ctl/blktapctrl "$base" drivers tapdisk ctl/tap-ctl tools/tap-io tests/lib
+above ctl/tap-ctl "$base" drivers tapdisk ctl/blktapctrl tools/tap-io tests/lib
+above tools/tap-io "$base" drivers tapdisk $ctl tests/lib
 
 # The way around -I.
 if grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"[^"]*\.\./' \
