@@ -13,6 +13,7 @@ int kill_point_arm(const char *spec);
 void kill_point_reached(const char *name);
 /* The same without dying: true when it is time to die in the middle of an act. */
 bool kill_point_due(const char *name);
+_Noreturn void kill_point_die(void);
 
 #define KILL_POINT(name)                                                    \
 	do {                                                                \

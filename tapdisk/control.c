@@ -1,0 +1,590 @@
+/* control.c - see control.h.
+ *
+ * A table maps message types to handlers and says how long a payload must be at
+ * least.  Operations of the disk answer later: each has a small record with the
+ * id to answer.  When blktapctrl dies, its pipe's end of file resets framing and
+ * answers that are still due go nowhere; nothing counts again before a HELLO.
+ */
+#include "control.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/kill_point.h"
+#include "base/log.h"
+#include "disk/disk.h"
+#include "files.h"
+#include "front.h"
+#include "loop/loop.h"
+#include "msg.h"
+#include "td_driver.h"
+
+#define OUT_MAX (256 * KiB)
+
+struct control {
+	struct loop *loop;
+	struct disk *disk;
+	struct files *files;
+	struct loop_fd in, out;
+	struct msg_in msgs;
+	struct msg_queue queue;
+	bool out_armed;		/* waiting for room in the pipe */
+	bool greeted;		/* a HELLO has come since the last end of file */
+	bool leaving;
+
+	int minor;		/* -1: not attached */
+	uint32_t created;
+	uint32_t newdev_id;	/* NEWDEV that waits for its sockets; 0: none */
+	struct tap_newdev newdev;
+	int ring_fd, nbd_fd;	/* arrived, not used yet; -1 */
+	struct ring_server *ring;
+	struct nbd_server *nbd;
+
+	uint16_t busy;		/* the operation in hand, for our state's name */
+};
+
+/* An operation whose answer is due. */
+struct op {
+	struct control *c;
+	uint32_t id;
+	uint16_t type;		/* of the request */
+};
+
+/* Sending. */
+
+static void out_ready(struct loop_fd *f, uint32_t events)
+{
+	struct control *c = container_of(f, struct control, out);
+
+	(void)events;
+	if (msg_flush(c->out.fd, &c->queue) != 1) {	/* sent, or nobody reads */
+		loop_fd_del(c->loop, &c->out);
+		c->out_armed = false;
+	}
+}
+
+static int send_out(struct control *c, const struct msg_out *o)
+{
+	int err;
+
+	if (kill_point_due("half-reply")) {
+		if (write(c->out.fd, o, msg_size(o) / 2) >= 0)
+			kill_point_die();
+	}
+	err = write_msg(c->out.fd, &c->queue, o);
+	if (err && err != -EPIPE)
+		log_warn("a message to blktapctrl was lost: %s", strerror(-err));
+	if (!msg_queue_empty(&c->queue) && !c->out_armed)
+		c->out_armed = !loop_fd_add(c->loop, &c->out, EPOLLOUT);
+	return err;
+}
+
+static void reply(struct control *c, uint16_t type, uint32_t id, const void *body,
+		  size_t len)
+{
+	struct msg_out o;
+
+	if (len)
+		memcpy(o.body, body, len);
+	msg_seal(&o, type + 1, 0, id, 0, (uint32_t)len);
+	send_out(c, &o);
+}
+
+static void reply_err(struct control *c, uint16_t type, uint32_t id, int err,
+		      const char *why)
+{
+	struct msg_out o;
+	size_t len;
+
+	if (!why || !*why)
+		why = strerror(-err);
+	len = strnlen(why, TAP_TEXT_MAX);
+	memcpy(o.body, why, len);
+	msg_seal(&o, type + 1, 0, id, err, (uint32_t)len);
+	send_out(c, &o);
+}
+
+/* Text of any length, in as many messages as it takes. */
+static void reply_text(struct control *c, uint16_t type, uint32_t id,
+		       const char *text)
+{
+	size_t len = strlen(text);
+	struct msg_out o;
+
+	do {
+		size_t n = min_u64(len, TAP_TEXT_MAX);
+
+		memcpy(o.body, text, n);
+		text += n;
+		len -= n;
+		msg_seal(&o, type + 1, len ? TAP_MORE : 0, id, 0, (uint32_t)n);
+		if (send_out(c, &o))
+			return;
+	} while (len);
+}
+
+/* What the disk is. */
+
+static struct tap_img image(const struct control *c)
+{
+	if (disk_state(c->disk) == DISK_CLOSED)
+		return (struct tap_img){ 0 };
+	return (struct tap_img){
+		.bytes = disk_size(c->disk), .sector_size = disk_sector(c->disk),
+		.phys_size = disk_phys(c->disk), .caps = disk_caps(c->disk),
+	};
+}
+
+static uint32_t open_flags(const struct control *c)
+{
+	unsigned flags = disk_flags(c->disk);
+
+	return (flags & TD_NODE_RDONLY ? TAP_OPEN_RDONLY : 0) |
+	       (flags & TD_NODE_NO_DIRECT ? TAP_OPEN_NO_DIRECT : 0);
+}
+
+static unsigned node_flags(uint32_t flags)
+{
+	return (flags & TAP_OPEN_RDONLY ? TD_NODE_RDONLY : 0) |
+	       (flags & TAP_OPEN_NO_DIRECT ? TD_NODE_NO_DIRECT : 0);
+}
+
+static uint32_t state(const struct control *c)
+{
+	switch (disk_state(c->disk)) {
+	case DISK_CLOSED:
+		return TAP_ST_CLOSED;
+	case DISK_OPENING:
+		return TAP_ST_OPENING;
+	case DISK_RUNNING:
+		return TAP_ST_RUNNING;
+	case DISK_DRAINING:
+		return c->busy == TAP_PAUSE ? TAP_ST_PAUSING : TAP_ST_CLOSING;
+	case DISK_PAUSED:
+		return TAP_ST_PAUSED | (disk_resume_failed(c->disk) ?
+					TAP_ST_RESUME_FAILED : 0);
+	default:
+		return TAP_ST_CLOSING;
+	}
+}
+
+static void set_name(const struct control *c)
+{
+	char title[16];
+
+	if (c->minor < 0)
+		return;
+	log_name("%d%s%s", c->minor, *disk_spec(c->disk) ? " " : "",
+		 disk_spec(c->disk));
+	snprintf(title, sizeof(title), "tapdisk/%d", c->minor);
+	prctl(PR_SET_NAME, title, 0, 0, 0);
+}
+
+/* Operations of the disk. */
+
+static struct op *op_new(struct control *c, const struct msg *m)
+{
+	struct op *op = malloc(sizeof(*op));
+
+	if (op) {
+		*op = (struct op){ c, m->hdr->id, m->hdr->type };
+		c->busy = m->hdr->type;
+	} else {
+		reply_err(c, m->hdr->type, m->hdr->id, -ENOMEM, NULL);
+	}
+	return op;
+}
+
+static void op_done(void *arg, int err, const char *why)
+{
+	struct op *op = arg;
+	struct control *c = op->c;
+	struct tap_img img = image(c);
+
+	KILL_POINT("op-done");
+	if (err) {
+		reply_err(c, op->type, op->id, err, why);
+	} else if (op->type == TAP_CLOSE || op->type == TAP_PAUSE) {
+		reply(c, op->type, op->id, NULL, 0);
+	} else {
+		c->created = 0;		/* somebody will miss it now */
+		set_name(c);
+		reply(c, op->type, op->id, &img, sizeof(img));
+	}
+	free(op);
+}
+
+static void do_hello(struct control *c, const struct msg *m)
+{
+	const struct tap_hello *h = m->body;
+	const char *spec = disk_spec(c->disk);
+	size_t len = strnlen(spec, TAP_TEXT_MAX);
+	struct msg_out o;
+	struct tap_hello_rsp r = {
+		.epoch = h->epoch, .pid = getpid(), .minor = c->minor,
+		.state = state(c), .flags = open_flags(c), .created = c->created,
+		.img = image(c),
+	};
+
+	c->greeted = true;
+	memcpy(o.body, &r, sizeof(r));
+	memcpy(o.body + sizeof(r), spec, len);
+	msg_seal(&o, TAP_HELLO_RSP, 0, m->hdr->id, 0, (uint32_t)(sizeof(r) + len));
+	send_out(c, &o);
+}
+
+static void do_pid(struct control *c, const struct msg *m)
+{
+	int32_t pid = getpid();
+
+	reply(c, TAP_PID, m->hdr->id, &pid, sizeof(pid));
+}
+
+/* NEWDEV is done when it and both sockets are here, in whatever order. */
+static void newdev_try(struct control *c)
+{
+	uint32_t id = c->newdev_id;
+
+	if (!id || c->ring_fd < 0 || c->nbd_fd < 0)
+		return;
+	c->newdev_id = 0;
+	c->ring = ring_server_new(c->loop, c->disk, c->ring_fd, c->newdev.minor);
+	if (!c->ring) {
+		reply_err(c, TAP_NEWDEV, id, -errno, "cannot serve rings");
+		return;
+	}
+	c->ring_fd = -1;
+	c->nbd = nbd_server_new(c->loop, c->disk, c->nbd_fd, c->newdev.minor);
+	if (!c->nbd) {
+		int err = -errno;
+
+		ring_server_free(c->ring);
+		c->ring = NULL;
+		reply_err(c, TAP_NEWDEV, id, err, "cannot serve NBD");
+		return;
+	}
+	c->nbd_fd = -1;
+	c->minor = (int)c->newdev.minor;
+	c->created = c->newdev.created;
+	set_name(c);
+	reply(c, TAP_NEWDEV, id, NULL, 0);
+}
+
+static void do_newdev(struct control *c, const struct msg *m)
+{
+	if (c->minor >= 0 || c->newdev_id) {
+		reply_err(c, TAP_NEWDEV, m->hdr->id, -EEXIST,
+			  "this tapdisk is attached already");
+		return;
+	}
+	memcpy(&c->newdev, m->body, sizeof(c->newdev));
+	c->newdev_id = m->hdr->id;
+	newdev_try(c);
+}
+
+static void got_socket(void *arg, unsigned kind, int fd)
+{
+	struct control *c = arg;
+	int *slot = kind == TAP_FD_RING ? &c->ring_fd : &c->nbd_fd;
+
+	if (*slot >= 0 || c->minor >= 0) {
+		close(fd);
+		return;
+	}
+	*slot = fd;
+	newdev_try(c);
+}
+
+/* The spec and flags of PARAMS and RESUME. */
+static bool get_params(struct control *c, const struct msg *m, char *spec,
+		       unsigned *flags)
+{
+	struct tap_params p;
+
+	memcpy(&p, m->body, sizeof(p));
+	*flags = node_flags(p.flags);
+	if (!msg_text(m, sizeof(p), spec, TAP_TEXT_MAX + 1))
+		return true;
+	reply_err(c, m->hdr->type, m->hdr->id, -EINVAL,
+		  "the image's name is too long or no text");
+	return false;
+}
+
+static void do_params(struct control *c, const struct msg *m)
+{
+	char spec[TAP_TEXT_MAX + 1];
+	unsigned flags;
+	struct op *op;
+
+	if (c->minor < 0) {
+		reply_err(c, TAP_PARAMS, m->hdr->id, -EINVAL,
+			  "cannot open: it is not attached to a minor");
+		return;
+	}
+	if (!get_params(c, m, spec, &flags) || !(op = op_new(c, m)))
+		return;
+	KILL_POINT("open");
+	disk_open(c->disk, spec, flags, op_done, op);
+}
+
+static void do_resume(struct control *c, const struct msg *m)
+{
+	char spec[TAP_TEXT_MAX + 1];
+	unsigned flags;
+	struct op *op;
+
+	if (!get_params(c, m, spec, &flags) || !(op = op_new(c, m)))
+		return;
+	KILL_POINT("resume");
+	disk_resume(c->disk, spec, flags, op_done, op);
+}
+
+static void do_pause(struct control *c, const struct msg *m)
+{
+	struct op *op = op_new(c, m);
+
+	if (op)
+		disk_pause(c->disk, op_done, op);
+}
+
+static void do_close(struct control *c, const struct msg *m)
+{
+	struct op *op = op_new(c, m);
+
+	if (op)
+		disk_close(c->disk, op_done, op);
+}
+
+static void do_resize(struct control *c, const struct msg *m)
+{
+	struct op *op = op_new(c, m);
+	uint64_t bytes;
+
+	memcpy(&bytes, m->body, sizeof(bytes));
+	if (op)
+		disk_resize(c->disk, bytes, op_done, op);
+}
+
+static void do_stats(struct control *c, const struct msg *m)
+{
+	json_t *all = disk_stats(c->disk);
+	char *text;
+
+	json_object_set_new(all, "pid", json_integer(getpid()));
+	json_object_set_new(all, "minor", json_integer(c->minor));
+	text = json_dumps(all, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	json_decref(all);
+	if (text)
+		reply_text(c, TAP_STATS, m->hdr->id, text);
+	else
+		reply_err(c, TAP_STATS, m->hdr->id, -ENOMEM, NULL);
+	free(text);
+}
+
+static void do_debug(struct control *c, const struct msg *m)
+{
+	char areas[256];
+
+	if (msg_text(m, 0, areas, sizeof(areas)) || log_areas_set(areas)) {
+		char why[128];
+
+		snprintf(why, sizeof(why), "debug areas are: %s", log_areas_help());
+		reply_err(c, TAP_DEBUG, m->hdr->id, -EINVAL, why);
+		return;
+	}
+	reply(c, TAP_DEBUG, m->hdr->id, NULL, 0);
+}
+
+/* The loop ends; what still runs (a second SIGTERM) ends with the process. */
+static void leave(struct control *c)
+{
+	if (disk_state(c->disk) == DISK_CLOSED) {
+		if (c->ring)
+			ring_server_free(c->ring);
+		if (c->nbd)
+			nbd_server_free(c->nbd);
+		c->ring = NULL;
+		c->nbd = NULL;
+	}
+	loop_stop(c->loop);
+}
+
+static void do_detach(struct control *c, const struct msg *m)
+{
+	if (disk_state(c->disk) != DISK_CLOSED) {
+		reply_err(c, TAP_DETACH, m->hdr->id, -EBUSY,
+			  "cannot detach: the image is still open");
+		return;
+	}
+	reply(c, TAP_DETACH, m->hdr->id, NULL, 0);
+	leave(c);
+}
+
+static void do_file_rsp(struct control *c, const struct msg *m)
+{
+	char why[128];
+
+	if (msg_text(m, 0, why, sizeof(why)))
+		why[0] = '\0';
+	files_refused(c->files, m->hdr->id, m->hdr->status, why);
+}
+
+static const struct {
+	uint16_t type;
+	uint16_t min_len;
+	void (*fn)(struct control *c, const struct msg *m);
+} handlers[] = {
+	{ TAP_HELLO, sizeof(struct tap_hello), do_hello },
+	{ TAP_PID, 0, do_pid },
+	{ TAP_NEWDEV, sizeof(struct tap_newdev), do_newdev },
+	{ TAP_PARAMS, sizeof(struct tap_params), do_params },
+	{ TAP_RESUME, sizeof(struct tap_params), do_resume },
+	{ TAP_PAUSE, 0, do_pause },
+	{ TAP_CLOSE, 0, do_close },
+	{ TAP_RESIZE, sizeof(uint64_t), do_resize },
+	{ TAP_STATS, 0, do_stats },
+	{ TAP_DEBUG, 0, do_debug },
+	{ TAP_DETACH, 0, do_detach },
+	{ TAP_FILE_RSP, 0, do_file_rsp },
+};
+
+static void handle(struct control *c, const struct msg *m)
+{
+	const struct tap_hdr *h = m->hdr;
+
+	log_dbg(LOG_CTL, "message %u id %u, %u bytes", h->type, h->id, h->len);
+	if (!c->greeted && h->type != TAP_HELLO)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++) {
+		if (handlers[i].type != h->type)
+			continue;
+		if (h->len < handlers[i].min_len)
+			reply_err(c, h->type, h->id, -EBADMSG, "the message is short");
+		else
+			handlers[i].fn(c, m);
+		return;
+	}
+	if (!(h->type & 1))	/* requests from 16 on are even */
+		reply_err(c, h->type, h->id, -EOPNOTSUPP, "unknown message");
+}
+
+static void in_ready(struct loop_fd *f, uint32_t events)
+{
+	struct control *c = container_of(f, struct control, in);
+	struct msg m;
+	int r;
+
+	(void)events;
+	while ((r = read_msg(f->fd, &c->msgs, &m)) == 1)
+		handle(c, &m);
+	if (r == -EPIPE) {
+		log_dbg(LOG_CTL, "blktapctrl closed its pipe");
+		msg_in_reset(&c->msgs);
+		c->greeted = false;
+		files_lost(c->files);
+	} else if (r < 0) {
+		log_err("cannot read from blktapctrl: %s", strerror(-r));
+	}
+}
+
+static int ask_file(void *arg, unsigned id, const char *path, unsigned flags)
+{
+	struct control *c = arg;
+	size_t len = strlen(path);
+	struct tap_file_ask a = {
+		.flags = (flags & TD_NODE_RDONLY ? TAP_OPEN_RDONLY : 0) |
+			 (flags & TD_NODE_NO_DIRECT ? TAP_OPEN_NO_DIRECT : 0),
+	};
+	struct msg_out o;
+
+	if (len > TAP_TEXT_MAX)
+		return -ENAMETOOLONG;
+	memcpy(o.body, &a, sizeof(a));
+	memcpy(o.body + sizeof(a), path, len);
+	msg_seal(&o, TAP_FILE, 0, id, 0, (uint32_t)(sizeof(a) + len));
+	return send_out(c, &o);
+}
+
+static const struct files_ops files_ops = { ask_file, got_socket };
+
+struct control *control_new(struct loop *l, struct disk *d,
+			    const struct control_fds *fds, uid_t uid)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	int err;
+
+	if (!c)
+		return NULL;
+	c->loop = l;
+	c->disk = d;
+	c->minor = c->ring_fd = c->nbd_fd = -1;
+	msg_queue_init(&c->queue, OUT_MAX);
+	c->out.fd = fds->pipe_out;
+	c->out.fn = out_ready;
+	c->in.fd = fds->pipe_in;
+	c->in.fn = in_ready;
+	c->files = files_new(l, fds->files, uid, &files_ops, c);
+	if (!c->files)
+		goto fail;
+	/* Edge-triggered: a pipe without a writer is ready (hung up) for ever. */
+	err = loop_fd_add(l, &c->in, EPOLLIN | EPOLLET);
+	if (err) {
+		errno = -err;
+		goto fail_files;
+	}
+	return c;
+fail_files:
+	files_free(c->files);
+fail:
+	msg_queue_free(&c->queue);
+	free(c);
+	return NULL;
+}
+
+void control_free(struct control *c)
+{
+	if (c->out_armed)
+		loop_fd_del(c->loop, &c->out);
+	loop_fd_del(c->loop, &c->in);
+	files_free(c->files);
+	close(c->in.fd);
+	close(c->out.fd);
+	if (c->ring_fd >= 0)
+		close(c->ring_fd);
+	if (c->nbd_fd >= 0)
+		close(c->nbd_fd);
+	msg_queue_free(&c->queue);
+	free(c);
+}
+
+struct files *control_files(struct control *c)
+{
+	return c->files;
+}
+
+static void quit_closed(void *arg, int err, const char *why)
+{
+	struct control *c = arg;
+
+	if (err)
+		log_err("closing for the end failed: %s",
+			*why ? why : strerror(-err));
+	leave(c);
+}
+
+void control_quit(struct control *c)
+{
+	if (c->leaving || disk_state(c->disk) == DISK_CLOSED) {
+		leave(c);	/* a second signal does not wait */
+		return;
+	}
+	c->leaving = true;
+	disk_close(c->disk, quit_closed, c);
+}

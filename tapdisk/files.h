@@ -1,0 +1,33 @@
+/* files.h - descriptors that blktapctrl passes: the other half of td_env. */
+#ifndef FILES_H
+#define FILES_H
+
+#include <sys/types.h>
+
+#include "td_driver.h"
+
+struct files;
+struct loop;
+
+struct files_ops {
+	/* Send TAP_FILE{flags, path} with this id.  0 or -errno. */
+	int (*ask)(void *arg, unsigned id, const char *path, unsigned flags);
+	/* A listening socket has come: TAP_FD_RING or TAP_FD_NBD. */
+	void (*socket)(void *arg, unsigned kind, int fd);
+};
+
+/* listen_fd: RUNDIR/tapfdN.sock, ours from now on.  Its peers must be root or
+ * `uid`.  NULL and errno. */
+struct files *files_new(struct loop *l, int listen_fd, uid_t uid,
+			const struct files_ops *ops, void *arg);
+void files_free(struct files *f);
+
+/* td_env.file_get's work; fn runs later, once. */
+void files_get(struct files *f, const char *path, unsigned flags,
+	       td_file_fn *fn, void *arg);
+/* TAP_FILE_RSP: the ask was refused. */
+void files_refused(struct files *f, unsigned id, int err, const char *why);
+/* blktapctrl is gone: nobody will answer. */
+void files_lost(struct files *f);
+
+#endif

@@ -1,0 +1,159 @@
+/* standalone.c - see standalone.h. */
+#include "standalone.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/rundir.h"
+#include "disk/disk.h"
+#include "front.h"
+#include "io/open.h"
+#include "loop/worker.h"
+
+struct standalone {
+	struct ring_server *ring;
+	struct nbd_server *nbd;
+	char ring_path[128], nbd_path[128];
+};
+
+/* Is somebody listening there? */
+static bool alive(const struct sockaddr_un *a)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool yes = fd >= 0 &&
+		   !connect(fd, (const struct sockaddr *)a, sizeof(*a));
+
+	if (fd >= 0)
+		close(fd);
+	return yes;
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd, err;
+
+	strncpy(a.sun_path, path, sizeof(a.sun_path) - 1);
+	if (alive(&a)) {
+		log_err("cannot serve at %s: another process does", path);
+		return -EADDRINUSE;
+	}
+	unlink(path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && !bind(fd, (struct sockaddr *)&a, sizeof(a)) &&
+	    !chmod(path, 0600) && !listen(fd, 64))
+		return fd;
+	err = -errno;
+	log_err("cannot serve at %s: %s", path, strerror(-err));
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+int standalone_new(struct loop *l, struct disk *d, unsigned minor,
+		   struct standalone **out)
+{
+	struct standalone *s = calloc(1, sizeof(*s));
+	int fd, err = -ENOMEM;
+
+	if (!s)
+		return err;
+	if (mkdir(rundir(), 0700) && errno != EEXIST) {
+		err = -errno;
+		log_err("cannot make %s: %s", rundir(), strerror(-err));
+		goto fail;
+	}
+	run_path(RUN_RING, (int)minor, s->ring_path, sizeof(s->ring_path));
+	run_path(RUN_NBD, (int)minor, s->nbd_path, sizeof(s->nbd_path));
+	err = fd = listen_at(s->ring_path);
+	if (fd < 0)
+		goto fail;
+	s->ring = ring_server_new(l, d, fd, minor);
+	if (!s->ring) {
+		err = -errno;
+		close(fd);
+		goto fail_ring_path;
+	}
+	err = fd = listen_at(s->nbd_path);
+	if (fd < 0)
+		goto fail_ring;
+	s->nbd = nbd_server_new(l, d, fd, minor);
+	if (!s->nbd) {
+		err = -errno;
+		close(fd);
+		goto fail_nbd_path;
+	}
+	*out = s;
+	return 0;
+fail_nbd_path:
+	unlink(s->nbd_path);
+fail_ring:
+	ring_server_free(s->ring);
+fail_ring_path:
+	unlink(s->ring_path);
+fail:
+	free(s);
+	return err;
+}
+
+void standalone_free(struct standalone *s)
+{
+	ring_server_free(s->ring);
+	nbd_server_free(s->nbd);
+	unlink(s->ring_path);
+	unlink(s->nbd_path);
+	free(s);
+}
+
+/* Opening a file: in a worker, for a name may lead to a server that is slow. */
+struct open_job {
+	struct worker_job job;
+	char *path;
+	unsigned flags;
+	struct td_file file;
+	td_file_fn *fn;
+	void *arg;
+};
+
+static void open_run(struct worker_job *j)
+{
+	struct open_job *o = container_of(j, struct open_job, job);
+	bool direct;
+	int fd = image_open(o->path,
+			    (o->flags & TD_NODE_RDONLY ? IMAGE_RDONLY : 0) |
+			    (o->flags & TD_NODE_NO_DIRECT ? IMAGE_NO_DIRECT : 0),
+			    &direct, &o->file.why);
+
+	o->file.fd = fd < 0 ? -1 : fd;
+	o->file.err = fd < 0 ? fd : 0;
+}
+
+static void open_done(struct worker_job *j)
+{
+	struct open_job *o = container_of(j, struct open_job, job);
+
+	o->fn(o->arg, &o->file);
+	free(o->path);
+	free(o);
+}
+
+void standalone_file_get(struct td_env *e, const char *path, unsigned flags,
+			 td_file_fn *fn, void *arg)
+{
+	struct open_job *o = calloc(1, sizeof(*o));
+
+	ASSERT(o);
+	*o = (struct open_job){
+		.job = { .run = open_run, .done = open_done },
+		.path = strdup(path), .flags = flags, .fn = fn, .arg = arg,
+	};
+	ASSERT(o->path);
+	worker_submit(e->workers, &o->job);
+}
