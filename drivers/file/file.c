@@ -1,0 +1,433 @@
+/* file.c - raw files and block devices, through libaio and O_DIRECT.
+ *
+ * Image name: aio:/path (also file:/path, phy:/dev/...).
+ *
+ * A request whose offset, length and memory suit the descriptor goes to the
+ * kernel as it is; the way there and back is four short functions.  All others
+ * take the road of slow.c.  Reads never wait for writes: whoever reads what he
+ * is writing at the same moment gets old or new sectors, as from any disk, and
+ * a read-modify-write puts back the very bytes that it found around its own.
+ *
+ * Size: a length that is no multiple of 512 is rounded up; the bytes behind the
+ * end read as zeroes, and writing them makes the file longer.  A length that is
+ * no multiple of what O_DIRECT wants goes through the page cache instead.
+ *
+ * I1  A write, discard or zeroes request is in `ranges` from before its first
+ *     byte goes to the kernel until after its last has come back.
+ * I2  A write that touches a host block in part, and every fallocate, is there
+ *     exclusively: no other write of those blocks is in the kernel meanwhile.
+ * I3  Once an fdatasync has failed, none succeeds until the file is reopened.
+ */
+#include "file/file_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+
+/* Reads, writes, flushes. */
+
+static void io_failed(struct file_req *q, int err)
+{
+	static const char *const verb[TD_OP_NR] = {
+		[TD_OP_READ] = "read", [TD_OP_WRITE] = "write",
+		[TD_OP_FLUSH] = "flush", [TD_OP_DISCARD] = "discard",
+		[TD_OP_ZEROES] = "zero", [TD_OP_EXTENTS] = "map",
+	};
+	const struct td_req *r = q->r;
+
+	if (err != -EOPNOTSUPP && log_allowed(&q->f->limit))
+		td_warn(q->f->node, "cannot %s %llu bytes at %llu: %s",
+			verb[r->op], (unsigned long long)r->length,
+			(unsigned long long)r->offset, strerror(-err));
+}
+
+/* The kernel reports a failed write-back once and then forgets it, with the
+ * pages marked clean: a second fdatasync that succeeds would say that lost data
+ * is safe.  So the failure is remembered (I3), and whoever wants to go on has
+ * to reopen the file and find out what is there. */
+static void sync_result(struct file_req *q, int err)
+{
+	struct file *f = q->f;
+
+	if (err && !f->sync_failed) {
+		f->sync_failed = true;
+		td_warn(f->node, "cannot flush: %s; every flush will fail until "
+			"the image is reopened", strerror(-err));
+	}
+	td_complete(q->r, err);
+}
+
+static void sync_done(struct io_op *op, int64_t res)
+{
+	sync_result(container_of(op, struct file_req, op), (int)res);
+}
+
+static void start_sync(struct file_req *q)
+{
+	if (q->f->sync_failed)
+		td_complete(q->r, -EIO);
+	else
+		io_datasync(q->f->node->env->io, &q->op, q->f->fd, sync_done);
+}
+
+void file_end(struct file_req *q, int err, bool durable)
+{
+	if (q->in_range) {
+		q->in_range = false;
+		range_leave(&q->f->ranges, &q->range);
+	}
+	if (err)
+		io_failed(q, err);
+	else if (!durable && (q->r->flags & TD_REQ_FUA)) {
+		start_sync(q);
+		return;
+	}
+	td_complete(q->r, err);
+}
+
+static void slow_end(struct file_req *q, int err)
+{
+	file_end(q, err, false);
+}
+
+static void read_done(struct io_op *op, int64_t res)
+{
+	struct file_req *q = container_of(op, struct file_req, op);
+	struct td_req *r = q->r;
+
+	if (res == (int64_t)r->length) {
+		td_complete(r, 0);
+	} else if (res < 0) {
+		file_end(q, (int)res, true);
+	} else if (res && is_aligned((uint64_t)res, q->f->geo.align)) {
+		file_slow(q, r->offset + (uint64_t)res, r->offset + r->length,
+			  slow_end);
+	} else {			/* the end of the file */
+		td_iov_zero(r->iov, r->iovcnt, (uint64_t)res,
+			    r->length - (uint64_t)res);
+		td_complete(r, 0);
+	}
+}
+
+static void write_done(struct io_op *op, int64_t res);
+
+static void start_write(struct file_req *q)
+{
+	const struct td_req *r = q->r;
+	bool dsync = (r->flags & TD_REQ_FUA) && !q->f->no_dsync;
+
+	io_writev(q->f->node->env->io, &q->op, q->f->fd, r->iov, r->iovcnt,
+		  r->offset, dsync ? RWF_DSYNC : 0, write_done);
+}
+
+static void write_done(struct io_op *op, int64_t res)
+{
+	struct file_req *q = container_of(op, struct file_req, op);
+	const struct td_req *r = q->r;
+	bool dsync = op->cb.aio_rw_flags;
+
+	if (res == (int64_t)r->length) {
+		/* dsync on a descriptor whose sync has failed: see I3. */
+		file_end(q, 0, dsync && !q->f->sync_failed);
+	} else if (dsync && (res == -EOPNOTSUPP || res == -EINVAL)) {
+		q->f->no_dsync = true;	/* kernels before 4.13 */
+		start_write(q);
+	} else if (res < 0) {
+		/* This one may also report what earlier writes have lost. */
+		q->f->sync_failed |= dsync && res == -EIO;
+		file_end(q, (int)res, true);
+	} else if (res && is_aligned((uint64_t)res, q->f->geo.align)) {
+		file_slow(q, r->offset + (uint64_t)res, r->offset + r->length,
+			  slow_end);
+	} else {
+		file_end(q, -EIO, true);
+	}
+}
+
+static void write_ready(struct range *range)
+{
+	start_write(container_of(range, struct file_req, range));
+}
+
+static void slow_write_ready(struct range *range)
+{
+	struct file_req *q = container_of(range, struct file_req, range);
+
+	file_slow(q, q->r->offset, q->r->offset + q->r->length, slow_end);
+}
+
+static bool suits(const struct file *f, const struct td_req *r)
+{
+	uint64_t at = r->offset, mem = 0;
+
+	for (unsigned i = 0; i < r->iovcnt; i++) {
+		at |= r->iov[i].iov_len;
+		mem |= (uintptr_t)r->iov[i].iov_base;
+	}
+	return is_aligned(at, f->geo.align) && is_aligned(mem, f->geo.mem_align) &&
+	       r->iovcnt <= IOV_MAX;
+}
+
+static void file_write(struct file_req *q)
+{
+	const struct td_req *r = q->r;
+	uint32_t align = q->f->geo.align;
+	uint64_t end = r->offset + r->length;
+
+	q->range.start = align_down(r->offset, align);
+	q->range.end = align_up(end, align);
+	q->range.excl = q->range.start != r->offset || q->range.end != end;
+	q->range.ready = suits(q->f, r) ? write_ready : slow_write_ready;
+	q->in_range = true;
+	if (range_enter(&q->f->ranges, &q->range))
+		q->range.ready(&q->range);
+}
+
+static void file_submit(struct td_node *n, struct td_req *r)
+{
+	struct file_req *q = td_ctx(n, r);
+	struct file *f = n->priv;
+
+	q->f = f;
+	q->r = r;
+	q->in_range = false;
+	if (r->op == TD_OP_FLUSH) {
+		if (n->flags & TD_NODE_RDONLY)
+			td_complete(r, 0);
+		else
+			start_sync(q);
+		return;
+	}
+	if (!r->length) {
+		td_complete(r, 0);
+		return;
+	}
+	switch (r->op) {
+	case TD_OP_READ:
+		if (suits(f, r))
+			io_readv(n->env->io, &q->op, f->fd, r->iov, r->iovcnt,
+				 r->offset, read_done);
+		else
+			file_slow(q, r->offset, r->offset + r->length, slow_end);
+		break;
+	case TD_OP_WRITE:
+		file_write(q);
+		break;
+	case TD_OP_DISCARD:
+		file_discard(q);
+		break;
+	case TD_OP_ZEROES:
+		file_zeroes(q);
+		break;
+	case TD_OP_EXTENTS:
+		file_extents(q);
+		break;
+	default:
+		ASSERT(!"control operations have slots of their own");
+	}
+}
+
+/* Open: ask for the file -> got_file -> examine it (worker) -> examined. */
+
+static void run_examine(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+	struct file *f = q->f;
+
+	q->err = file_geometry(f->fd, f->node->flags & TD_NODE_RDONLY, &f->geo,
+			       &q->why);
+}
+
+static void examined(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+	struct file *f = q->f;
+	struct td_node *n = f->node;
+	uint32_t caps = n->driver->caps;
+
+	if (q->err) {
+		td_err(n, "cannot open %s: %s (%s)", n->arg, q->why,
+		       strerror(-q->err));
+		close(f->fd);
+		bounce_free(&f->bounce);
+		td_complete(q->r, q->err);
+		return;
+	}
+	if (f->geo.lost_direct)
+		td_warn(n, "%s: direct I/O is not possible%s; using the page cache",
+			n->arg, f->geo.bytes % 4096 ?
+			" (its size is not a multiple of the host's block)" : "");
+	f->no_punch = f->geo.no_punch;
+	if (f->no_punch)
+		caps &= ~(uint32_t)(TD_CAP_DISCARD | TD_CAP_FAST_ZERO);
+	if (f->geo.block_device)
+		caps &= ~(uint32_t)TD_CAP_EXTENTS;
+	td_set_caps(n, caps);
+	td_set_geometry(n, f->geo.size, f->geo.phys);
+	log_dbg(LOG_IO, "%s: %llu bytes, block %u, align %u, memory %u%s", n->arg,
+		(unsigned long long)f->geo.bytes, f->geo.phys, f->geo.align,
+		f->geo.mem_align, f->geo.direct ? ", direct" : "");
+	td_complete(q->r, 0);
+}
+
+static void got_file(void *arg, const struct td_file *file)
+{
+	struct file_req *q = arg;
+	struct td_node *n = q->f->node;
+
+	if (file->err) {
+		td_err(n, "cannot open %s: %s", n->arg,
+		       file->why && *file->why ? file->why :
+		       strerror(-file->err));
+		bounce_free(&q->f->bounce);
+		td_complete(q->r, file->err);
+		return;
+	}
+	q->f->fd = file->fd;
+	q->job.run = run_examine;
+	q->job.done = examined;
+	worker_submit(n->env->workers, &q->job);
+}
+
+static struct file_req *control(struct td_node *n, struct td_req *r)
+{
+	struct file_req *q = td_ctx(n, r);
+
+	q->f = n->priv;
+	q->r = r;
+	return q;
+}
+
+static void file_open(struct td_node *n, struct td_req *r)
+{
+	struct file_req *q = control(n, r);
+	struct file *f = q->f;
+
+	*f = (struct file){ .node = n, .fd = -1 };
+	ranges_init(&f->ranges);
+	bounce_init(&f->bounce, n->env->loop);
+	n->env->file_get(n->env, n->arg, n->flags, got_file, q);
+}
+
+/* Close may wait for a server (NFS): a worker does it. */
+
+static void run_close(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+
+	q->err = close(q->f->fd) && errno != EINTR ? -errno : 0;
+}
+
+static void closed(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+
+	td_complete(q->r, q->err);
+}
+
+static void file_close(struct td_node *n, struct td_req *r)
+{
+	struct file_req *q = control(n, r);
+
+	ASSERT(list_empty(&q->f->ranges.all));
+	bounce_free(&q->f->bounce);
+	q->job.run = run_close;
+	q->job.done = closed;
+	worker_submit(n->env->workers, &q->job);
+}
+
+/* Resize: grow the file, or find out what it has grown to. */
+
+static void run_resize(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+	const struct file_geometry *g = &q->f->geo;
+	uint64_t have, want = q->r->length;
+	uint32_t align = g->align > 512 ? g->align : 512;
+
+	q->err = file_bytes(q->f->fd, g->block_device, &have);
+	q->why = "cannot examine it";
+	if (q->err)
+		return;
+	q->why = NULL;
+	if (!want) {
+		/* An odd end could not be written directly: left out. */
+		want = g->align > 512 ? align_down(have, align) :
+		       align_up(have, align);
+	} else if (!is_aligned(want, align)) {
+		q->why = "the size must be a multiple of the host's block";
+		q->err = -EINVAL;
+		return;
+	}
+	if (want < q->f->node->size) {
+		q->why = "disks never shrink";
+		q->err = -ERANGE;
+		return;
+	}
+	q->stop = want;
+	if (want <= align_up(have, align))
+		return;
+	if (g->block_device) {
+		q->why = "the device is not that large";
+		q->err = -ERANGE;
+	} else if (ftruncate(q->f->fd, (off_t)want)) {
+		q->err = -errno;
+	}
+}
+
+static void resized(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+	struct td_node *n = q->f->node;
+
+	if (q->err)
+		td_err(n, "cannot resize %s: %s", n->arg,
+		       q->why ? q->why : strerror(-q->err));
+	else
+		td_set_geometry(n, q->stop, n->phys);
+	td_complete(q->r, q->err);
+}
+
+static void file_resize(struct td_node *n, struct td_req *r)
+{
+	struct file_req *q = control(n, r);
+
+	q->job.run = run_resize;
+	q->job.done = resized;
+	worker_submit(n->env->workers, &q->job);
+}
+
+static void file_stats(struct td_node *n, struct json_t *into)
+{
+	const struct file *f = n->priv;
+
+	json_object_set_new(into, "direct", json_boolean(f->geo.direct));
+	json_object_set_new(into, "align", json_integer(f->geo.align));
+	json_object_set_new(into, "bounced", json_integer((json_int_t)f->bounced));
+	json_object_set_new(into, "rmw", json_integer((json_int_t)f->rmw));
+	json_object_set_new(into, "waiting", json_integer(f->ranges.waiting));
+	json_object_set_new(into, "sync_failed", json_boolean(f->sync_failed));
+}
+
+static const char *const aliases[] = { "file", "phy", NULL };
+
+const struct td_driver td_file = {
+	.abi		= TD_DRIVER_ABI,
+	.kind		= TD_STORE,
+	.name		= "aio",
+	.aliases	= aliases,
+	.help		= "aio:/path  a raw file or block device",
+	.caps		= TD_CAP_ALL,
+	.node_ctx	= sizeof(struct file),
+	.req_ctx	= sizeof(struct file_req),
+	.open		= file_open,
+	.submit		= file_submit,
+	.close		= file_close,
+	.resize		= file_resize,
+	.stats		= file_stats,
+};
