@@ -1,5 +1,5 @@
 /* hello.h - what a client says of itself, checked.  hello_check() is a pure
- * function; the other two ask the kernel what a descriptor really is.
+ * function; hello_check_memory() asks the kernel what a descriptor really is.
  */
 #ifndef RING_HELLO_H
 #define RING_HELLO_H

@@ -361,7 +361,7 @@ int ring_port_start(struct ring_port *p, const struct ring_port_ops *ops,
 
 	ASSERT(nr_rings && nr_rings <= TAPRING_MAX_QUEUES);
 	if (!ring_port_disk_ready(d))
-		return -ENOTCONN;
+		return -ENODEV;
 	p->ops = ops;
 	p->loop = l;
 	p->nr_rings = nr_rings;

@@ -64,7 +64,7 @@ struct ring_port {
 };
 
 /* p->ring[0 .. nr_rings) are initialised; max_indirect: segments.  0 or -errno
- * (-ENOTCONN: there is no open disk). */
+ * (-ENODEV: there is no open disk). */
 int ring_port_start(struct ring_port *p, const struct ring_port_ops *ops,
 		    struct loop *l, struct disk *d, unsigned nr_rings,
 		    unsigned max_indirect);

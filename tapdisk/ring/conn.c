@@ -1,0 +1,517 @@
+/* conn.c - one ring client over include/tapring_proto.h: greeting, hello,
+ * memory, doorbells, farewell.  Everything that a client sends is hostile.
+ *
+ * C1  A connection is in one state; conn_cut() alone ends it, and may be called
+ *     at any time from the loop.
+ * C2  A client that does not say hello in time, says more than hello, or closes
+ *     a doorbell is cut off.
+ * C3  Descriptors that a client sends are closed as soon as they are mapped or
+ *     refused; none is ever read or written.
+ * C4  Its memory stays mapped until no I/O is in flight (P3 of port.h).
+ * C5  Doorbells never block us: the pairs are ours, nobody else holds our ends.
+ *     A stream socket takes 277 one-byte messages; we ask for a doorbell at most
+ *     BELL_ARMS times between two drainings, so an honest client's always gets
+ *     in and one that floods hurts itself alone.
+ */
+#include "ring/conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "ring/hello.h"
+#include "ring/port.h"
+#include "td_driver.h"
+
+#define BELL_ARMS 64u
+
+enum conn_state { CONN_HELLO, CONN_RUNNING, CONN_DYING };
+
+struct bell {
+	struct loop_fd fd;
+	struct ring_conn *conn;
+	unsigned arms;
+};
+
+struct ring_conn {
+	struct loop *loop;
+	struct disk *disk;
+	struct ring_conn_owner *owner;	/* NULL: has gone before us */
+	struct list link;
+	enum conn_state state;
+	struct loop_fd sock;
+	struct loop_timer deadline;
+
+	struct tapring_hello hello;	/* as far as it has come */
+	size_t have;
+	int memfd;
+	bool too_many;			/* descriptors */
+
+	char *mem;
+	size_t mem_len;
+	void *alias[TAPRING_MAX_QUEUES]; /* scattered ring pages, in a row */
+	struct bell bell[TAPRING_MAX_QUEUES];
+	bool tell_size;			/* when its socket has room */
+	struct ring_port port;
+};
+
+static struct log_limit refusals;
+
+static struct ring_conn *conn_of(struct ring_port *p)
+{
+	return container_of(p, struct ring_conn, port);
+}
+
+static void conn_free(struct ring_conn *c)
+{
+	for (unsigned q = 0; q < TAPRING_MAX_QUEUES; q++)
+		if (c->alias[q])
+			munmap(c->alias[q], (size_t)TAPRING_PAGE << c->hello.order);
+	if (c->mem)
+		munmap(c->mem, c->mem_len);
+	if (c->owner) {
+		list_del(&c->link);
+		c->owner->nr--;
+	}
+	free(c);
+}
+
+static void close_bells(struct ring_conn *c)
+{
+	for (unsigned q = 0; q < TAPRING_MAX_QUEUES; q++) {
+		if (c->bell[q].fd.fd < 0)
+			continue;
+		loop_fd_del(c->loop, &c->bell[q].fd);
+		close(c->bell[q].fd.fd);
+		c->bell[q].fd.fd = -1;
+	}
+}
+
+/* End it; c may be gone on return. */
+static void conn_cut(struct ring_conn *c)
+{
+	bool running = c->state == CONN_RUNNING;
+
+	if (c->state == CONN_DYING)
+		return;
+	c->state = CONN_DYING;
+	loop_timer_clear(&c->deadline);
+	loop_fd_del(c->loop, &c->sock);
+	close(c->sock.fd);
+	close_bells(c);
+	if (c->memfd >= 0)
+		close(c->memfd);
+	if (running)
+		ring_port_stop(&c->port);	/* port_stopped() frees c */
+	else
+		conn_free(c);
+}
+
+/* One status; 0, -EAGAIN or another -errno.  fds: nr of them, or none. */
+static int send_status(int sock, enum tapring_event event, int status,
+		       uint64_t sectors, const int *fds, unsigned nr)
+{
+	struct tapring_status s = {
+		.magic = TAPRING_MAGIC,
+		.version = TAPRING_VERSION,
+		.event = (uint16_t)event,
+		.status = status,
+		.sectors = sectors,
+	};
+	struct iovec iov = { &s, sizeof(s) };
+	union {
+		struct cmsghdr h;
+		char buf[CMSG_SPACE(TAPRING_MAX_QUEUES * sizeof(int))];
+	} ctl;
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (nr) {
+		memset(&ctl, 0, sizeof(ctl));
+		m.msg_control = ctl.buf;
+		m.msg_controllen = CMSG_SPACE(nr * sizeof(int));
+		ctl.h.cmsg_level = SOL_SOCKET;
+		ctl.h.cmsg_type = SCM_RIGHTS;
+		ctl.h.cmsg_len = CMSG_LEN(nr * sizeof(int));
+		memcpy(CMSG_DATA(&ctl.h), fds, nr * sizeof(int));
+	}
+	n = sendmsg(sock, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)sizeof(s) ? 0 : -EIO;
+}
+
+static void refuse(struct ring_conn *c, int err, const char *why)
+{
+	if (log_allowed(&refusals))
+		log_warn("ring client refused: %s (%s)", why, strerror(-err));
+	/* It may have gone already; it is told if it still listens. */
+	(void)send_status(c->sock.fd, TAPRING_CONNECTED, err, 0, NULL, 0);
+	conn_cut(c);
+}
+
+/* What the port asks of us. */
+
+static int conn_resolve(struct ring_port *p, const uint32_t *gref, unsigned n,
+			void **page)
+{
+	const struct ring_conn *c = conn_of(p);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (gref[i] >= c->hello.pages)
+			return -EFAULT;
+		page[i] = c->mem + (size_t)gref[i] * TAPRING_PAGE;
+	}
+	return 0;
+}
+
+static void conn_notify(struct ring_port *p, unsigned queue)
+{
+	/* Full: a doorbell is there.  Gone: its hang-up is on the way to us. */
+	(void)!send(conn_of(p)->bell[queue].fd.fd, "", 1,
+		    MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void conn_arming(struct ring_port *p, unsigned queue)
+{
+	struct bell *b = &conn_of(p)->bell[queue];
+	char buf[512];
+
+	if (++b->arms % BELL_ARMS == 0)					/* C5 */
+		(void)!recv(b->fd.fd, buf, sizeof(buf), MSG_DONTWAIT);
+}
+
+static void send_size(struct ring_conn *c)
+{
+	int err = send_status(c->sock.fd, TAPRING_RESIZED, 0,
+			      disk_size(c->disk) / 512, NULL, 0);
+	bool full = err == -EAGAIN;
+
+	if (full != c->tell_size &&
+	    loop_fd_mod(c->loop, &c->sock, EPOLLIN | (full ? EPOLLOUT : 0)))
+		return;
+	c->tell_size = full;
+}
+
+static void conn_resized(struct ring_port *p, uint64_t sectors)
+{
+	struct ring_conn *c = conn_of(p);
+
+	(void)sectors;		/* read again when it is sent */
+	if (!c->tell_size)
+		send_size(c);
+}
+
+static void conn_hang_up(struct ring_port *p, const char *why)
+{
+	if (p->broken)
+		log_warn("ring client cut off: %s", why);
+	else
+		log_dbg(LOG_RING, "ring client cut off: %s", why);
+	conn_cut(conn_of(p));
+}
+
+static void conn_stopped(struct ring_port *p)
+{
+	log_dbg(LOG_RING, "ring client gone");
+	conn_free(conn_of(p));
+}
+
+static const struct ring_port_ops conn_port_ops = {
+	.resolve	= conn_resolve,
+	.notify		= conn_notify,
+	.arming		= conn_arming,
+	.resized	= conn_resized,
+	.hang_up	= conn_hang_up,
+	.stopped	= conn_stopped,
+};
+
+static void bell_ready(struct loop_fd *f, uint32_t events)
+{
+	struct bell *b = container_of(f, struct bell, fd);
+
+	/* A doorbell's message is that the loop is awake. */
+	if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))
+		conn_cut(b->conn);
+}
+
+/* Set-up, in the order of its steps.  What is made is kept in c and taken down
+ * by conn_cut(). */
+
+static int map_memory(struct ring_conn *c, const char **why)
+{
+	void *mem;
+
+	c->mem_len = (size_t)c->hello.pages * TAPRING_PAGE;
+	mem = mmap(NULL, c->mem_len, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_NORESERVE, c->memfd, 0);
+	if (mem == MAP_FAILED) {
+		*why = "cannot map its memory";
+		return -errno;
+	}
+	c->mem = mem;
+	return 0;
+}
+
+/* A ring is contiguous for us, wherever its pages lie. */
+static int map_ring(struct ring_conn *c, unsigned q, const char **why)
+{
+	const struct tapring_hello *h = &c->hello;
+	size_t len = (size_t)TAPRING_PAGE << h->order;
+	char *base = c->mem + (size_t)h->ring_ref[q][0] * TAPRING_PAGE;
+
+	if (!hello_ring_in_row(h, q)) {
+		*why = "cannot map its ring";
+		base = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+		if (base == MAP_FAILED)
+			return -errno;
+		c->alias[q] = base;
+		for (unsigned i = 0; i < 1u << h->order; i++)
+			if (mmap(base + (size_t)i * TAPRING_PAGE, TAPRING_PAGE,
+				 PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+				 c->memfd, (off_t)h->ring_ref[q][i] *
+				 TAPRING_PAGE) == MAP_FAILED)
+				return -errno;
+	}
+	ring_init(&c->port.ring[q], h->abi, h->order, base);
+	return 0;
+}
+
+/* The pair's other end is *peer, the caller's. */
+static int make_bell(struct ring_conn *c, unsigned q, int *peer)
+{
+	struct bell *b = &c->bell[q];
+	int pair[2], err;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	b->fd.fd = pair[0];
+	b->fd.fn = bell_ready;
+	b->conn = c;
+	/* Edges: each doorbell wakes us, none has to be read (C5). */
+	err = loop_fd_add(c->loop, &b->fd, EPOLLIN | EPOLLRDHUP | EPOLLET);
+	if (err) {
+		close(pair[0]);
+		close(pair[1]);
+		b->fd.fd = -1;
+		return err;
+	}
+	*peer = pair[1];
+	return 0;
+}
+
+/* Bells and port; the client's ends of the bells go out with the status. */
+static int connect_rings(struct ring_conn *c, const char **why)
+{
+	int peer[TAPRING_MAX_QUEUES], err = 0;
+	unsigned n = 0;
+
+	*why = "cannot make its doorbells";
+	for (; n < c->hello.queues; n++) {
+		err = make_bell(c, n, &peer[n]);
+		if (err)
+			goto out;
+	}
+	*why = "the disk is not open";
+	err = ring_port_start(&c->port, &conn_port_ops, c->loop, c->disk, n,
+			      TAPRING_MAX_INDIRECT);
+	if (err)
+		goto out;
+	c->state = CONN_RUNNING;
+	*why = "cannot tell it";
+	err = send_status(c->sock.fd, TAPRING_CONNECTED, 0,
+			  disk_size(c->disk) / 512, peer, n);
+out:
+	while (n)
+		close(peer[--n]);
+	return err;
+}
+
+static int conn_start(struct ring_conn *c, const char **why)
+{
+	int err;
+
+	*why = "one descriptor, its memory, must come with the hello";
+	if (c->too_many || c->memfd < 0)
+		return -EINVAL;
+	err = hello_check(&c->hello, why);
+	if (!err)
+		err = hello_check_memory(c->memfd, (size_t)c->hello.pages *
+					 TAPRING_PAGE, why);
+	if (!err)
+		err = map_memory(c, why);
+	for (unsigned q = 0; !err && q < c->hello.queues; q++)
+		err = map_ring(c, q, why);
+	if (!err)
+		err = connect_rings(c, why);
+	if (err)
+		return err;
+	close(c->memfd);						/* C3 */
+	c->memfd = -1;
+	return 0;
+}
+
+static void take_fds(struct ring_conn *c, struct msghdr *m)
+{
+	if (m->msg_flags & MSG_CTRUNC)
+		c->too_many = true;
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		int fd;
+
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
+			if (c->memfd < 0) {
+				c->memfd = fd;
+				continue;
+			}
+			close(fd);
+			c->too_many = true;
+		}
+	}
+}
+
+static void hello_ready(struct ring_conn *c)
+{
+	union {
+		struct cmsghdr h;
+		char buf[CMSG_SPACE(16 * sizeof(int))];
+	} ctl;
+	struct iovec iov = { (char *)&c->hello + c->have,
+			     sizeof(c->hello) - c->have };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+			    .msg_control = ctl.buf,
+			    .msg_controllen = sizeof(ctl.buf) };
+	ssize_t n = recvmsg(c->sock.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const char *why = "";
+	int err;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		conn_cut(c);
+		return;
+	}
+	take_fds(c, &m);
+	c->have += (size_t)n;
+	if (c->have < sizeof(c->hello))
+		return;
+	loop_timer_clear(&c->deadline);
+	err = conn_start(c, &why);
+	if (err) {
+		refuse(c, err, why);
+		return;
+	}
+	log_dbg(LOG_RING, "ring client: layout %u, %u queues of %u slots, %u pages",
+		c->hello.abi, c->hello.queues, ring_slots(&c->port.ring[0]),
+		c->hello.pages);
+}
+
+static void sock_ready(struct loop_fd *f, uint32_t events)
+{
+	struct ring_conn *c = container_of(f, struct ring_conn, sock);
+
+	if (c->state == CONN_HELLO) {
+		hello_ready(c);
+		return;
+	}
+	/* There is nothing left for it to say: data or the end, it goes (C2). */
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		conn_cut(c);
+	else if (events & EPOLLOUT)
+		send_size(c);
+}
+
+static void too_late(struct loop_timer *t)
+{
+	struct ring_conn *c = container_of(t, struct ring_conn, deadline);
+
+	refuse(c, -ETIMEDOUT, "it did not say hello in time");
+}
+
+static bool greet(const struct disk *d, unsigned minor, int fd)
+{
+	uint32_t caps = disk_caps(d);
+	struct tapring_greeting g = {
+		.magic = TAPRING_MAGIC,
+		.version = TAPRING_VERSION,
+		.max_order = TAPRING_MAX_ORDER,
+		.max_queues = TAPRING_MAX_QUEUES,
+		.max_indirect = TAPRING_MAX_INDIRECT,
+		.features = (caps & TD_CAP_FLUSH ?
+			     TAPRING_F_FLUSH | TAPRING_F_BARRIER : 0) |
+			    (caps & TD_CAP_DISCARD ? TAPRING_F_DISCARD : 0) |
+			    (disk_rdonly(d) ? TAPRING_F_RDONLY : 0),
+		.minor = minor,
+		.sector_size = disk_sector(d),
+		.phys_size = disk_phys(d),
+		.discard_granularity = disk_phys(d),
+		.sectors = disk_size(d) / 512,
+	};
+
+	return send(fd, &g, sizeof(g), MSG_DONTWAIT | MSG_NOSIGNAL) ==
+	       (ssize_t)sizeof(g);
+}
+
+void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
+		   unsigned minor, int fd)
+{
+	struct ring_conn *c;
+	int err = 0;
+
+	if (!greet(d, minor, fd)) {
+		close(fd);
+		return;
+	}
+	if (!ring_port_disk_ready(d))
+		err = -ENODEV;
+	else if (o->nr >= RING_CONNS_MAX)
+		err = -EBUSY;
+	c = err ? NULL : calloc(1, sizeof(*c));
+	if (!c) {
+		(void)send_status(fd, TAPRING_CONNECTED, err ? err : -ENOMEM, 0,
+				  NULL, 0);
+		close(fd);
+		return;
+	}
+	c->loop = l;
+	c->disk = d;
+	c->owner = o;
+	c->memfd = -1;
+	for (unsigned q = 0; q < TAPRING_MAX_QUEUES; q++)
+		c->bell[q].fd.fd = -1;
+	loop_timer_init(&c->deadline, too_late);
+	c->sock.fd = fd;
+	c->sock.fn = sock_ready;
+	if (loop_fd_add(l, &c->sock, EPOLLIN)) {
+		close(fd);
+		free(c);
+		return;
+	}
+	list_add(&o->conns, &c->link);
+	o->nr++;
+	loop_timer_set(l, &c->deadline, RING_HELLO_NS);
+}
+
+void ring_conns_cut(struct ring_conn_owner *o)
+{
+	struct list *e;
+
+	while ((e = list_pop(&o->conns))) {
+		struct ring_conn *c = container_of(e, struct ring_conn, link);
+
+		c->owner = NULL;
+		conn_cut(c);
+	}
+	o->nr = 0;
+}
