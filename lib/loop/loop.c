@@ -250,18 +250,15 @@ void loop_work_cancel(struct loop_work *w)
 	list_del(&w->link);
 }
 
-static bool run_work(struct loop *l)
+static void run_work(struct loop *l)
 {
 	struct list *e;
-	bool any = false;
 
 	while ((e = list_pop(&l->work))) {
 		struct loop_work *w = container_of(e, struct loop_work, link);
 
 		w->fn(w);
-		any = true;
 	}
-	return any;
 }
 
 /* Hooks. */
@@ -280,13 +277,20 @@ void loop_hook_del(struct loop_hook *h)
 
 static bool run_hooks(struct loop *l, enum loop_phase p)
 {
+	struct list *head = &l->hooks[p], mark;
 	bool any = false;
 
-	/* A hook may remove itself or add others; removing another hook from
-	 * inside a hook is not needed by anyone and not supported. */
-	list_for_each_safe(e, &l->hooks[p])
-		any |= container_of(e, struct loop_hook, link)->fn(
-			container_of(e, struct loop_hook, link));
+	/* The mark stays in the list behind the hook that runs, so that a hook
+	 * may remove any hook. */
+	list_init(&mark);
+	for (struct list *e = head->next; e != head; e = mark.next) {
+		struct loop_hook *h = container_of(e, struct loop_hook, link);
+
+		list_del(&mark);
+		list_insert(e, &mark);
+		any |= h->fn(h);
+	}
+	list_del(&mark);
 	return any;
 }
 
@@ -408,8 +412,9 @@ void loop_run(struct loop *l)
 
 		l->stats.passes++;
 		l->now = 0;
-		while (run_work(l) | run_hooks(l, LOOP_SUBMIT))
-			;
+		do
+			run_work(l);
+		while (run_hooks(l, LOOP_SUBMIT) || !list_empty(&l->work));
 		busy = run_hooks(l, LOOP_PUSH);
 		if (!list_empty(&l->timers)) {
 			l->now = clock_ns();
