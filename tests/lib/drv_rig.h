@@ -1,0 +1,63 @@
+/* drv_rig.h - a real loop, I/O queue, workers and tree of nodes around a spec,
+ * for unit tests of drivers: everything but the process.  Broken set-up ends
+ * the program with a message. */
+#ifndef TESTS_DRV_RIG_H
+#define TESTS_DRV_RIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "node.h"
+#include "td_driver.h"
+
+#define RIG_DEPTH 64
+
+struct rig {
+	struct td_env env;	/* first: env->file_get finds the rig by it */
+	struct td_tree *tree;
+	struct td_pool *pool;
+	int (*open_file)(struct rig *g, const char *path, unsigned flags);
+};
+
+/* loop, queue, workers. */
+void rig_init(struct rig *g);
+void rig_free(struct rig *g);
+
+/* 0 or -errno; then td_tree_why() or the parser's reason is in rig_why(). */
+int rig_open(struct rig *g, const char *spec, unsigned flags);
+int rig_close(struct rig *g);
+int rig_resize(struct rig *g, uint64_t bytes);
+const char *rig_why(void);
+
+/* Run the loop until *flag. */
+void rig_run(struct rig *g, const bool *flag);
+
+/* One request, waited for. */
+int rig_io(struct rig *g, enum td_op op, unsigned flags, uint64_t off,
+	   uint64_t len, void *buf);
+int rig_iov(struct rig *g, enum td_op op, unsigned flags, uint64_t off,
+	    struct iovec *iov, unsigned iovcnt);
+int rig_extents(struct rig *g, uint64_t off, uint64_t len,
+		struct td_extents *x);
+#define rig_read(g, off, len, buf) rig_io(g, TD_OP_READ, 0, off, len, buf)
+#define rig_write(g, off, len, buf) rig_io(g, TD_OP_WRITE, 0, off, len, buf)
+
+/* A request of the pool, filled, not waited for: `done` runs from the loop and
+ * must put it back. */
+struct td_req *rig_start(struct rig *g, enum td_op op, unsigned flags,
+			 uint64_t off, uint64_t len, struct iovec *iov,
+			 unsigned iovcnt, td_done_fn *done, void *owner);
+
+/* Scratch folders: rig_dir("/tmp") makes one and rig_dir_remove() takes it and
+ * the files in it away. */
+const char *rig_dir(const char *below);
+void rig_dir_remove(const char *dir);
+/* DIR/NAME of `bytes` bytes, sparse; in a static buffer. */
+const char *rig_file(const char *dir, const char *name, uint64_t bytes);
+
+/* Random numbers of a seed that is printed: TEST_SEED, or the clock. */
+uint64_t rig_seed(void);
+uint64_t rig_random(uint64_t *state);
+void rig_fill(uint64_t *state, void *buf, uint64_t len);
+
+#endif
