@@ -148,6 +148,7 @@ static void fua_flush(struct td_req *r, int err)
 	}
 	frame_of(n, r)->step = emulated;
 	r->op = TD_OP_FLUSH;
+	r->offset = r->length = 0;
 	n->driver->submit(n, r);
 }
 
