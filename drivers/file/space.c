@@ -200,8 +200,10 @@ static uint64_t seek_from(int fd, uint64_t pos, uint64_t end, int whence)
 {
 	off_t at = lseek(fd, (off_t)pos, whence);
 
+	/* ENXIO: nothing but a hole from here on.  Whoever cannot tell has data
+	 * everywhere: a backup would leave out what is called a hole. */
 	if (at < 0)
-		return end;
+		return whence == SEEK_DATA && errno != ENXIO ? pos : end;
 	if (whence == SEEK_HOLE)
 		return min_u64(end, align_up((uint64_t)at, 512));
 	return min_u64(end, max_u64(pos, align_down((uint64_t)at, 512)));
