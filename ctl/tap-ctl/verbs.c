@@ -60,7 +60,7 @@ static const struct opt opts_major[] = {
 
 #define IMAGE_HELP                                                           \
 	"TYPE:/path is for example aio:/srv/a.img, ram:1G, or\n"             \
-	"FILTER:OPTIONS|TYPE:/path; `tapdisk --help' lists the types.\n"
+	"FILTER:OPTIONS|TYPE:/path; `tapdisk --features' lists the types.\n"
 
 const struct verb ctl_verbs[] = {
 	{ .name = "list", .args = "[-p PID] [-m MINOR] [-t TYPE] [-f FILE]",
