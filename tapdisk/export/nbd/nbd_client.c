@@ -276,8 +276,7 @@ static void options(struct nbd_client *c)
 	}
 }
 
-/* Consume what the receive buffer holds, as far as the phase allows. */
-static void client_parse(struct nbd_client *c)
+void nbd_client_parse(struct nbd_client *c)
 {
 	if (c->phase == NBD_FLAGS && c->rend - c->rpos >= NBD_CLIENT_FLAGS_LEN) {
 		uint32_t flags = get_be32(c->rbuf + c->rpos);
@@ -335,7 +334,7 @@ static void client_recv(struct nbd_client *c)
 	c->rend += (size_t)n - k;
 	if (k)
 		nbd_payload_got(c, k);
-	client_parse(c);
+	nbd_client_parse(c);
 }
 
 static void client_event(struct loop_fd *f, uint32_t events)
@@ -346,7 +345,7 @@ static void client_event(struct loop_fd *f, uint32_t events)
 		c->blocked = false;
 		nbd_client_send(c);
 		if (c->choked)
-			client_parse(c);
+			nbd_client_parse(c);
 	}
 	if (reading(c) && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		client_recv(c);
@@ -386,7 +385,7 @@ static void front_resume(struct disk_front *f)
 	if (c->front.pool && disk_front_bind(&c->front))
 		nbd_client_drop(c, "out of memory");
 	nbd_requests_unpark(c, 0);
-	client_parse(c);
+	nbd_client_parse(c);
 	nbd_client_settle(c);
 }
 
@@ -407,7 +406,7 @@ static void front_disconnect(struct disk_front *f)
 		nbd_client_drop(c, NULL);
 	} else if (c->phase == NBD_TRANSMISSION) {
 		nbd_client_enter(c, NBD_LEAVING);
-		client_parse(c);
+		nbd_client_parse(c);
 	}
 	nbd_client_settle(c);
 }

@@ -127,6 +127,8 @@ void nbd_server_left(struct nbd_server *s);	/* a client is gone */
 /* nbd_client.c */
 int nbd_client_new(struct nbd_server *s, int fd);	/* fd is ours, always */
 void nbd_client_send(struct nbd_client *c);	/* all that the socket takes */
+/* Consume what the receive buffer holds, as far as the phase allows. */
+void nbd_client_parse(struct nbd_client *c);
 void nbd_client_enter(struct nbd_client *c, enum nbd_phase next);
 void nbd_client_drop(struct nbd_client *c, const char *why);	/* NULL: normal */
 void nbd_client_free(struct nbd_client *c);	/* dead, nothing in flight */

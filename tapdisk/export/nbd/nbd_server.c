@@ -34,8 +34,8 @@ static bool server_push(struct loop_hook *h)
 		bool choked = c->choked;
 
 		nbd_client_send(c);
-		if (choked && c->phase == NBD_TRANSMISSION)
-			nbd_requests(c);
+		if (choked)
+			nbd_client_parse(c);
 		more |= choked && !c->choked;
 		nbd_client_settle(c);
 	}
