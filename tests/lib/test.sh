@@ -58,6 +58,11 @@ _cleanup()
 		kill -KILL "$_p" 2>/dev/null
 	done
 	eval "$_undo"
+	if grep -qsE 'Sanitizer|runtime error:|assertion' "$T/ctl.log"; then
+		echo "FAIL: a daemon's own fault, see below" >&2
+		grep -m 1 -A 40 -E 'Sanitizer|runtime error:|assertion' "$T/ctl.log"
+		_rc=1
+	fi
 	if [ "$_rc" != 0 ] && [ "$_rc" != 77 ] && [ -s "$T/ctl.log" ]; then
 		echo "--- blktapctrl and its tapdisks said:"
 		tail -n 40 "$T/ctl.log"
@@ -114,6 +119,8 @@ tapdisk_pids()
 # start_ctl [OPTION...]: a blktapctrl of this test, ready when this returns.
 start_ctl()
 {
+	# A leak checker needs system calls that the sandbox takes away.
+	[ -z "$SAN" ] || set -- --tapdisk-arg --no-sandbox "$@"
 	blktapctrl --foreground --rundir "$RUN" --log stderr "$@" \
 		>>"$T/ctl.log" 2>&1 &
 	CTL_PID=$!
