@@ -29,7 +29,8 @@ static char err_text[512];
 /* Parse "VERB WORD WORD"; stderr goes to err_text. */
 static int parse(const char *line)
 {
-	char buf[256], *argv[16], *p = buf;
+	static char buf[256];	/* the call points into it */
+	char *argv[16], *p = buf;
 	FILE *was = stderr;
 	int argc = 0, err;
 
