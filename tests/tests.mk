@@ -42,7 +42,8 @@ check-san: tests
 	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -t 360 $(UNIT) $(FUNC_ALONE) $(FUNC_SH)
 
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full \
-	--errors-for-leak-kinds=definite,possible --track-fds=no
+	--errors-for-leak-kinds=definite \
+	--suppressions=tests/lib/valgrind.supp
 check-valgrind: $(UNIT)
 	@$(TEST_ENV) $(RUN_TESTS) -t 360 -w '$(VALGRIND)' $(UNIT)
 
