@@ -142,7 +142,8 @@ static int send_ask(const struct call *c, struct link *l, const char *text,
 	return link_send(c, l, &o, msg_size(&o));
 }
 
-/* The daemon refused: its own words, or the error's. */
+/* The daemon refused: its own words, which name disk, act and reason, or the
+ * error's. */
 static int refused(const struct call *c, const struct msg *m)
 {
 	char why[TAP_TEXT_MAX + 1];
@@ -152,7 +153,7 @@ static int refused(const struct call *c, const struct msg *m)
 	if (!m->hdr->len || msg_text(m, 0, why, sizeof(why)))
 		return call_fail(c, m->hdr->status, "%s",
 				 strerror(-m->hdr->status));
-	return call_fail(c, m->hdr->status, "%s", why);
+	return call_refused(c, m->hdr->status, why);
 }
 
 /* The next answer to our question.  0, or -errno. */

@@ -32,6 +32,7 @@ int run_check(struct call *c)
 		json_object_set_new(j, "rundir", text_json(rundir()));
 		return print_json(j);
 	}
+	printf("blktapctrl ");
 	print_clean(v.text, stdout);
 	printf(" answers in %s\n", rundir());
 	return 0;
@@ -54,6 +55,7 @@ int run_version(struct call *c)
 	}
 	printf("%s %s\n", TAPCTL, BLKTAP_VERSION);
 	if (up) {
+		printf("blktapctrl ");
 		print_clean(v.text, stdout);
 		putchar('\n');
 	}

@@ -252,6 +252,17 @@ int call_fail(const struct call *c, int err, const char *fmt, ...)
 	return err;
 }
 
+int call_refused(const struct call *c, int err, const char *words)
+{
+	if (c->quiet)
+		return err;
+	fflush(stdout);
+	fprintf(stderr, "%s: ", TAPCTL);
+	print_clean(words, stderr);
+	putc('\n', stderr);
+	return err;
+}
+
 int call_usage(const struct call *c, const char *fmt, ...)
 {
 	char why[256];

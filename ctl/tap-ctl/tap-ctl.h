@@ -92,6 +92,8 @@ int print_done(const struct call *c);
 /* "tap-ctl: disk 3: cannot pause: REASON"; answers err. */
 int call_fail(const struct call *c, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The same, in the daemon's words, which name all three; answers err. */
+int call_refused(const struct call *c, int err, const char *words);
 /* "tap-ctl pause: REASON; see 'tap-ctl pause --help'"; answers -EINVAL. */
 int call_usage(const struct call *c, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

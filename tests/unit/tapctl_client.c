@@ -68,7 +68,7 @@ static void serve(int fd, const struct msg *m)
 		answer(fd, t, 0, id, 0, "", all);
 		break;
 	case ACT_REASON:
-		answer(fd, t, 0, id, -EBUSY, "it is\nbusy", all);
+		answer(fd, t, 0, id, -EBUSY, "disk 3: cannot pause: it is\nbusy", all);
 		break;
 	case ACT_NO_REASON:
 		answer(fd, t, 0, id, -EBUSY, "", all);
@@ -205,8 +205,9 @@ static void test_answers(void **state)
 static void test_failures(void **state)
 {
 	static const struct { enum act act; int err; const char *part; } t[] = {
-		{ ACT_REASON, -EBUSY, "disk 3: cannot pause: it is?busy\n" },
-		{ ACT_NO_REASON, -EBUSY, "Device or resource busy\n" },
+		{ ACT_REASON, -EBUSY, "tap-ctl: disk 3: cannot pause: it is?busy\n" },
+		{ ACT_NO_REASON, -EBUSY,
+		  "disk 3: cannot pause: Device or resource busy\n" },
 		{ ACT_HANG_UP, -EPIPE, "ended the connection" },
 		{ ACT_HALF, -EPIPE, "ended the connection" },
 		{ ACT_POSITIVE, -EBADMSG, "broken" },
