@@ -1,0 +1,335 @@
+/* adopt.c - see adopt.h. */
+#include "adopt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ctl.h"
+#include "minors.h"
+#include "names.h"
+#include "proc.h"
+#include "steps.h"
+#include "vdisk.h"
+
+#define PATIENCE_NS (10 * NS_PER_S)
+#define SETTLE_NS (500 * NS_PER_MS)
+
+static struct {
+	unsigned waiting;
+	void (*ready)(void);
+	struct loop_timer timer;
+	struct loop_work done;
+} adopt;
+
+int adopt_state(const struct tap_hello_rsp *h)
+{
+	if (h->minor < 0)
+		return h->state == TAP_ST_CLOSED ? VD_IDLE : -1;
+	switch (h->state) {
+	case TAP_ST_RUNNING:
+		return VD_RUNNING;
+	case TAP_ST_CLOSED:
+		return VD_CLOSED;
+	case TAP_ST_OPENING:
+		return VD_OPENING;
+	case TAP_ST_PAUSING:
+		return VD_PAUSING;
+	case TAP_ST_CLOSING:
+		return VD_CLOSING;
+	case TAP_ST_PAUSED:
+	case TAP_ST_PAUSED | TAP_ST_RESUME_FAILED:
+	case TAP_ST_PAUSED | TAP_ST_OPENING:
+		return VD_PAUSED;
+	default:
+		return -1;
+	}
+}
+
+/* --- the end of adoption --- */
+
+static void sweep(enum run_name what, int n)
+{
+	if (what == RUN_MARKER) {
+		if (minor_taken(n) && !minor_disk(n) && names_marker_creating(n))
+			minor_free(n);
+		return;
+	}
+	if (!vdisk_by_number(n) && !minor_disk(n))
+		names_remove(what, n);
+}
+
+static void done_work(struct loop_work *w)
+{
+	(void)w;
+	loop_timer_clear(&adopt.timer);
+	names_scan(sweep);
+	adopt.ready();
+}
+
+void adopt_resolved(struct vdisk *vd)
+{
+	if (!vd->adopting)
+		return;
+	vd->adopting = false;
+	ASSERT(adopt.waiting > 0);
+	if (--adopt.waiting == 0)
+		loop_defer(ctl.loop, &adopt.done);
+}
+
+/* Some have not answered: stopped, or waiting for a dead server's file.  They
+ * serve guests, for all that is known: they stay, and are asked on. */
+static void give_up(struct loop_timer *t)
+{
+	(void)t;
+	list_for_each_safe(e, &ctl.vdisks) {
+		struct vdisk *vd = container_of(e, struct vdisk, link);
+
+		if (!vd->adopting)
+			continue;
+		log_err("%s: its tapdisk does not answer; asking on",
+			vdisk_name(vd));
+		vdisk_enter(vd, VD_SILENT);
+		if (minor_taken(vd->number) && !minor_disk(vd->number))
+			minor_bind(vd->number, vd);
+		adopt_resolved(vd);
+	}
+}
+
+/* --- what one has answered --- */
+
+/* Another name of the same pipe: a daemon died between the two. */
+static int other_name(const struct vdisk *vd)
+{
+	for (int n = 0; n < TAP_MINOR_MAX; n++)
+		if (n != vd->number && names_same(vd->number, n))
+			return n;
+	return -1;
+}
+
+static void distrust(struct vdisk *vd, const char *why)
+{
+	log_err("%s: its tapdisk lies about itself (%s): not listened to any more",
+		vdisk_name(vd), why);
+	vd->chan.mute = true;
+	if (vd->state == VD_STARTING)
+		vdisk_enter(vd, VD_SILENT);
+	op_event(vd, WAIT_HELLO, -EPROTO, "its tapdisk lies about itself");
+	adopt_resolved(vd);
+}
+
+/* Nobody waits for it any more. */
+static void take_away(struct vdisk *vd)
+{
+	static const struct tap_verb v = { .pid = -1, .minor = -1,
+					   .flags = TAP_VERB_FORCE };
+	struct op *op = op_new(&op_destroy, &v, "");
+
+	log_info("%s: half made, and its maker is gone: taking it away",
+		 vdisk_name(vd));
+	if (op && op_start(op, vd))
+		op_free(op);
+}
+
+/* Names and minor as the tapdisk says, if that can be. */
+static const char *reconcile(struct vdisk *vd, int minor)
+{
+	int err;
+
+	if (vd->minor >= 0)
+		return vd->minor == minor ? NULL : "another minor than before";
+	if (minor < 0) {
+		int twin = vd->number >= TAP_TEMP_MINOR ? other_name(vd) : -1;
+
+		if (twin >= 0)
+			names_remove_disk(twin);
+		/* Half of a create: it has a minor's names and marker. */
+		else if (minor_taken(vd->number) && !minor_disk(vd->number))
+			minor_bind(vd->number, vd);
+		return NULL;
+	}
+	if (minor >= TAP_MINOR_MAX ||
+	    (minor != vd->number && vd->number < TAP_TEMP_MINOR) ||
+	    minor_disk(minor))
+		return "not its minor";
+	if (minor != vd->number) {
+		if (!names_same(vd->number, minor)) {
+			err = names_link(vd->number, minor);
+			if (err)
+				return strerror(-err);
+		}
+		names_remove_channel(vd->number);
+		vd->number = vd->chan.number = minor;
+	}
+	if (!minor_taken(minor)) {
+		if (names_marker_make(minor, false))
+			return "its minor is somebody else's";
+		minor_adopt(minor);
+	}
+	minor_bind(minor, vd);
+	return NULL;
+}
+
+static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
+		    const char *spec)
+{
+	int state = adopt_state(h);
+	const char *why = "a state that cannot be";
+	bool half;
+
+	if (state >= 0)
+		why = reconcile(vd, h->minor);
+	if (why) {
+		distrust(vd, why);
+		return;
+	}
+	strcpy(vd->spec, spec);
+	vd->flags = h->flags & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
+	vd->img = h->img;
+	vd->failed_resume = h->state & TAP_ST_RESUME_FAILED;
+	vd->created = h->created;
+	if ((int)vd->state != state)
+		vdisk_enter(vd, (enum vdisk_state)state);
+	half = vd->minor >= 0 && names_marker_creating(vd->minor);
+	if (vd->minor >= 0)
+		names_compat_link(vd->pid, vd->minor);
+	if (half && (state == VD_IDLE || state == VD_CLOSED ||
+		     state == VD_OPENING)) {
+		if (vd->adopting)
+			take_away(vd);
+	} else if (half) {
+		names_marker_settle(vd->minor);
+	} else if (state == VD_OPENING || state == VD_PAUSING ||
+		   state == VD_CLOSING) {
+		loop_timer_set(ctl.loop, &vd->settle, SETTLE_NS);
+	}
+	if (vd->adopting)
+		log_info("%s: adopted: tapdisk %d %s%s%s", vdisk_name(vd), vd->pid,
+			 vdisk_state_text(vd->state), *spec ? " " : "", spec);
+	adopt_resolved(vd);
+}
+
+void adopt_settle(struct loop_timer *t)
+{
+	chan_hello(&container_of(t, struct vdisk, settle)->chan);
+}
+
+/* A tapdisk that we have started. */
+static void begun(struct vdisk *vd, const struct tap_hello_rsp *h)
+{
+	if (h->pid != vd->pid || vd->chan.peer != vd->pid)
+		distrust(vd, "not the process that was started");
+	else if (adopt_state(h) != VD_IDLE)
+		distrust(vd, "it has just been started");
+	else {
+		vdisk_enter(vd, VD_IDLE);
+		op_event(vd, WAIT_HELLO, 0, "");
+	}
+}
+
+/* The socket still has its other end: so the process that the kernel named when
+ * it was connected has not ended, and its number is no other's. */
+static bool there(const struct vdisk *vd)
+{
+	char byte;
+
+	return vd->chan.fd.fd >= 0 &&
+	       recv(vd->chan.fd.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0;
+}
+
+void adopt_hello(struct vdisk *vd, const struct tap_hello_rsp *h,
+		 const char *spec)
+{
+	if (vd->state == VD_DEAD || vd->chan.mute)
+		return;
+	if (vd->child) {
+		if (vd->state == VD_STARTING)
+			begun(vd, h);
+		return;
+	}
+	if (vd->pidfd.fd < 0) {
+		if (h->pid != vd->chan.peer) {
+			distrust(vd, "another process than it is");
+			return;
+		}
+		if (proc_watch(vd, vd->chan.peer) || !there(vd)) {
+			vdisk_died(vd, "has ended");
+			return;
+		}
+	}
+	/* Asked again only while something was under way. */
+	if (vd->calling || (vd->state != VD_STARTING && vd->state != VD_SILENT &&
+			    vd->state != VD_OPENING && vd->state != VD_PAUSING &&
+			    vd->state != VD_CLOSING))
+		return;
+	rebuild(vd, h, spec);
+}
+
+/* --- the beginning --- */
+
+static void find_marker(enum run_name what, int n)
+{
+	if (what == RUN_MARKER && n < TAP_MINOR_MAX)
+		minor_adopt(n);
+}
+
+static void find_tapdisk(enum run_name what, int n)
+{
+	struct vdisk *vd;
+	int err;
+
+	if (what != RUN_PIPE_WRITE || vdisk_by_number(n))
+		return;
+	/* Two names of one: the temporary one is asked, and tells. */
+	if (n < TAP_TEMP_MINOR)
+		list_for_each(e, &ctl.vdisks) {
+			vd = container_of(e, struct vdisk, link);
+			if (vd->number >= TAP_TEMP_MINOR &&
+			    names_same(vd->number, n))
+				return;
+		}
+	vd = vdisk_new(n);
+	if (!vd) {
+		log_err("cannot adopt the tapdisk on pipe %d: %s", n,
+			strerror(ENOMEM));
+		return;
+	}
+	err = chan_open(&vd->chan, n, O_WRONLY);
+	if (err) {
+		if (err == -ENXIO)	/* nobody reads: dead */
+			names_remove_disk(n);
+		else
+			log_warn("pipe %d is left alone: %s", n, strerror(-err));
+		vdisk_enter(vd, VD_DEAD);
+		vdisk_free(vd);
+		return;
+	}
+	vd->adopting = true;
+	adopt.waiting++;
+	chan_hello(&vd->chan);
+}
+
+static void find_temp(enum run_name what, int n)
+{
+	if (n >= TAP_TEMP_MINOR)
+		find_tapdisk(what, n);
+}
+
+void adopt_start(void (*ready)(void))
+{
+	adopt.ready = ready;
+	loop_timer_init(&adopt.timer, give_up);
+	loop_work_init(&adopt.done, done_work);
+	names_compat_init();
+	names_scan(find_marker);
+	names_scan(find_temp);
+	names_scan(find_tapdisk);
+	if (adopt.waiting)
+		loop_timer_set(ctl.loop, &adopt.timer, PATIENCE_NS);
+	else
+		loop_defer(ctl.loop, &adopt.done);
+}

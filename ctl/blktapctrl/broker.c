@@ -1,0 +1,176 @@
+/* broker.c - see broker.h. */
+#include "broker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ctl.h"
+#include "io/open.h"
+#include "loop/worker.h"
+#include "policy.h"
+#include "vdisk.h"
+
+#define FILES_MAX 16	/* of one disk: open, or being opened */
+
+struct kept {
+	struct list link;	/* vdisk.files */
+	int fd;
+};
+
+struct opening {
+	struct worker_job job;
+	struct list link;	/* vdisk.jobs */
+	struct vdisk *vd;	/* NULL: for nobody */
+	uint32_t id, flags;
+	uint32_t round;		/* of the open call that it belongs to */
+	int fd, err;
+	bool direct;		/* O_DIRECT is on */
+	const char *why;	/* a constant */
+	char path[];
+};
+
+static void refuse(struct vdisk *vd, uint32_t id, int err, const char *why)
+{
+	chan_reply(&vd->chan, TAP_FILE_RSP, id, err, why);
+}
+
+/* In a worker. */
+static void opening_run(struct worker_job *j)
+{
+	struct opening *o = container_of(j, struct opening, job);
+	unsigned flags = (o->flags & TAP_OPEN_RDONLY ? IMAGE_RDONLY : 0) |
+			 (o->flags & TAP_OPEN_NO_DIRECT ? IMAGE_NO_DIRECT : 0);
+	int fd = image_open(o->path, flags, &o->direct, &o->why);
+
+	o->fd = fd < 0 ? -1 : fd;
+	o->err = fd < 0 ? fd : 0;
+}
+
+static bool still_wanted(const struct opening *o)
+{
+	return o->vd && chan_is_open(&o->vd->chan) && o->vd->calling &&
+	       o->vd->call.id == o->round;
+}
+
+static int hand_over(struct opening *o)
+{
+	struct vdisk *vd = o->vd;
+	struct kept *k = malloc(sizeof(*k));
+	int err;
+
+	o->why = "its descriptor could not be passed";
+	if (!k)
+		return -ENOMEM;
+	err = chan_send_fd(&vd->chan, TAP_FD_FILE, o->id, o->fd);
+	if (err) {
+		free(k);
+		return err;
+	}
+	/* Sent, this one is the duplicate. */
+	k->fd = o->fd;
+	o->fd = -1;
+	list_add(&vd->files, &k->link);
+	vd->n_files++;
+	return 0;
+}
+
+static void opening_done(struct worker_job *j)
+{
+	struct opening *o = container_of(j, struct opening, job);
+	struct vdisk *vd = o->vd;
+
+	if (vd) {
+		list_del(&o->link);
+		vd->n_jobs--;
+	}
+	if (still_wanted(o)) {
+		if (!o->err)
+			o->err = hand_over(o);
+		if (o->err)
+			refuse(vd, o->id, o->err,
+			       o->why ? o->why : strerror(-o->err));
+		else if (!o->direct && !(o->flags & TAP_OPEN_NO_DIRECT))
+			log_warn("%s: %s: no O_DIRECT here: I/O goes through the "
+				 "page cache", vdisk_name(vd), o->path);
+	}
+	if (o->fd >= 0)
+		close(o->fd);
+	free(o);
+}
+
+/* Allowed now? */
+static int check(const struct vdisk *vd, uint32_t flags, const char *path,
+		 const char **why)
+{
+	int err;
+
+	*why = "no open is under way";
+	if (!vd->calling ||
+	    (vd->call.type != TAP_PARAMS && vd->call.type != TAP_RESUME))
+		return -EACCES;
+	*why = "too many files";
+	if (vd->n_files + vd->n_jobs >= FILES_MAX)
+		return -EMFILE;
+	err = policy_check(vd->new_spec, vd->new_flags, path, flags);
+	*why = err == -EROFS ? "the disk is read-only"
+			     : "not a file of this disk";
+	return err;
+}
+
+void broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
+{
+	size_t len = strlen(path) + 1;
+	struct opening *o;
+	const char *why;
+	int err;
+
+	err = check(vd, flags, path, &why);
+	if (err) {
+		if (log_allowed(&vd->limit))
+			log_warn("%s: refused %s%s to its tapdisk: %s",
+				 vdisk_name(vd), path,
+				 flags & TAP_OPEN_RDONLY ? " (read-only)" : "", why);
+		refuse(vd, id, err, why);
+		return;
+	}
+	o = calloc(1, sizeof(*o) + len);
+	if (!o) {
+		refuse(vd, id, -ENOMEM, strerror(ENOMEM));
+		return;
+	}
+	o->job = (struct worker_job){ .run = opening_run, .done = opening_done };
+	o->vd = vd;
+	o->id = id;
+	o->flags = flags | (vd->new_flags & TAP_OPEN_NO_DIRECT);
+	o->round = vd->call.id;
+	o->fd = -1;
+	memcpy(o->path, path, len);
+	list_add(&vd->jobs, &o->link);
+	vd->n_jobs++;
+	worker_submit(ctl.workers, &o->job);
+}
+
+void broker_close(struct vdisk *vd)
+{
+	struct list *e;
+
+	while ((e = list_pop(&vd->files))) {
+		struct kept *k = container_of(e, struct kept, link);
+
+		close(k->fd);
+		free(k);
+	}
+	vd->n_files = 0;
+}
+
+void broker_abandon(struct vdisk *vd)
+{
+	struct list *e;
+
+	while ((e = list_pop(&vd->jobs)))
+		container_of(e, struct opening, link)->vd = NULL;
+	vd->n_jobs = 0;
+}

@@ -1,0 +1,19 @@
+/* broker.h - opens the files of disks for their tapdisks, which may not.
+ *
+ * A tapdisk asks while an open or unpause of its disk is under way, and for what
+ * policy.h allows; the file is opened and locked in a worker, a duplicate stays
+ * here so that its lock outlives a crash, and the descriptor goes to the
+ * tapdisk.
+ */
+#ifndef CTL_BROKER_H
+#define CTL_BROKER_H
+
+#include <stdint.h>
+
+struct vdisk;
+
+void broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path);
+void broker_close(struct vdisk *vd);	/* the duplicates: locks go */
+void broker_abandon(struct vdisk *vd);	/* what is being opened is for nobody */
+
+#endif

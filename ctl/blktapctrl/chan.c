@@ -1,0 +1,445 @@
+/* chan.c - see chan.h. */
+#include "chan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ctl.h"
+#include "names.h"
+
+#define HELLO_AGAIN_NS (500 * NS_PER_MS)
+#define QUEUE_MAX (64 * 1024)
+
+/* Messages of one tapdisk in one pass of the loop: others shall have a turn. */
+#define PER_PASS 64
+/* Messages that nobody asked for, in ten seconds; bytes that are no message, in
+ * a life. */
+#define UNASKED_MAX 1000
+#define SKIPPED_MAX (64 * 1024)
+
+static void on_read(struct loop_fd *f, uint32_t events);
+static void on_write(struct loop_fd *f, uint32_t events);
+static void on_fd(struct loop_fd *f, uint32_t events);
+static void on_again(struct loop_timer *t);
+
+void chan_init(struct chan *c, const struct chan_ops *ops)
+{
+	memset(c, 0, sizeof(*c));
+	c->ops = ops;
+	c->rd = (struct loop_fd){ .fd = -1, .fn = on_read };
+	c->wr = (struct loop_fd){ .fd = -1, .fn = on_write };
+	c->fd = (struct loop_fd){ .fd = -1, .fn = on_fd };
+	list_init(&c->calls);
+	msg_queue_init(&c->out, QUEUE_MAX);
+	loop_timer_init(&c->again, on_again);
+}
+
+static void close_end(struct loop_fd *f)
+{
+	if (f->fd < 0)
+		return;
+	loop_fd_del(ctl.loop, f);
+	close(f->fd);
+	f->fd = -1;
+}
+
+static int open_end(struct loop_fd *f, enum run_name what, int n, int flags,
+		    uint32_t events)
+{
+	int err, fd = names_open_pipe(what, n, flags);
+
+	if (fd < 0)
+		return fd;
+	f->fd = fd;
+	err = loop_fd_add(ctl.loop, f, events);
+	if (err) {
+		close(fd);
+		f->fd = -1;
+	}
+	return err;
+}
+
+/* What a dead daemon's tapdisk had to say is not for us. */
+static void drain(int fd)
+{
+	char buf[4096];
+
+	for (int i = 0; i < 256 && read(fd, buf, sizeof(buf)) > 0; i++)
+		;
+}
+
+int chan_open(struct chan *c, int number, int wr_flags)
+{
+	int err;
+
+	ASSERT(!chan_is_open(c));
+	c->number = number;
+	/* No events but EPOLLERR: the last reader is gone. */
+	err = open_end(&c->wr, RUN_PIPE_WRITE, number, wr_flags, 0);
+	if (err)
+		return err;
+	err = open_end(&c->rd, RUN_PIPE_READ, number, O_RDONLY, EPOLLIN);
+	if (err) {
+		close_end(&c->wr);
+		return err;
+	}
+	drain(c->rd.fd);
+	return 0;
+}
+
+void chan_close(struct chan *c)
+{
+	struct list *e;
+
+	loop_timer_clear(&c->again);
+	close_end(&c->rd);
+	close_end(&c->wr);
+	close_end(&c->fd);
+	msg_queue_free(&c->out);
+	while ((e = list_pop(&c->calls))) {
+		struct call *call = container_of(e, struct call, link);
+
+		call->done(call, -EPIPE, NULL);			/* I2 */
+	}
+}
+
+#define CLOSED "its end of the control pipe is closed"
+
+static void broken(struct chan *c, const char *why, bool nonsense)
+{
+	loop_timer_clear(&c->again);
+	c->mute = true;
+	/* A level that stays up would wake us for ever. */
+	close_end(&c->rd);
+	close_end(&c->wr);
+	close_end(&c->fd);
+	c->ops->broken(c, why, nonsense);
+}
+
+/* --- out --- */
+
+static int send_msg(struct chan *c, const struct msg_out *o)
+{
+	int err;
+
+	if (c->wr.fd < 0)
+		return -EPIPE;
+	err = write_msg(c->wr.fd, &c->out, o);
+	if (!err && !msg_queue_empty(&c->out) && !c->wr_waits) {
+		c->wr_waits = true;
+		err = loop_fd_mod(ctl.loop, &c->wr, EPOLLOUT);
+	}
+	return err;
+}
+
+static void on_write(struct loop_fd *f, uint32_t events)
+{
+	struct chan *c = container_of(f, struct chan, wr);
+	int err = events & EPOLLERR ? -EPIPE : msg_flush(f->fd, &c->out);
+
+	if (err < 0) {
+		broken(c, CLOSED, false);
+	} else if (err == 0 && c->wr_waits) {
+		c->wr_waits = false;
+		loop_fd_mod(ctl.loop, f, 0);
+	}
+}
+
+static struct msg_out out;	/* one thread: the loop's */
+
+int chan_call(struct chan *c, struct call *call, uint16_t type, const void *body,
+	      size_t len)
+{
+	int err;
+
+	ASSERT(len <= sizeof(out.body));
+	if (len)
+		memcpy(out.body, body, len);
+	call->id = ++c->next_id;
+	call->type = type;
+	msg_seal(&out, type, 0, call->id, 0, (uint32_t)len);
+	err = send_msg(c, &out);
+	if (!err)
+		list_add(&c->calls, &call->link);
+	return err;
+}
+
+void chan_forget(struct call *call)
+{
+	list_del(&call->link);
+}
+
+int chan_reply(struct chan *c, uint16_t type, uint32_t id, int status,
+	       const char *why)
+{
+	size_t len = strnlen(why, TAP_TEXT_MAX);
+
+	memcpy(out.body, why, len);
+	msg_seal(&out, type, 0, id, status, (uint32_t)len);
+	return send_msg(c, &out);
+}
+
+/* --- hello --- */
+
+static void connect_fd(struct chan *c)
+{
+	int err, fd;
+
+	if (c->fd.fd >= 0 || !chan_is_open(c))
+		return;
+	fd = names_connect(c->number);
+	if (fd < 0) {
+		log_dbg(LOG_CTL, "channel %d: cannot connect: %s", c->number,
+			strerror(-fd));
+		return;
+	}
+	c->fd.fd = fd;
+	err = loop_fd_add(ctl.loop, &c->fd, EPOLLIN);
+	if (err) {
+		close(fd);
+		c->fd.fd = -1;
+	}
+}
+
+int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd)
+{
+	struct tap_fd_msg fm = { .magic = TAP_MAGIC, .kind = kind, .id = id };
+
+	connect_fd(c);
+	return c->fd.fd < 0 ? -ENOTCONN : msg_send_fd(c->fd.fd, &fm, fd);
+}
+
+static void on_again(struct loop_timer *t)
+{
+	chan_hello(container_of(t, struct chan, again));
+}
+
+void chan_hello(struct chan *c)
+{
+	struct tap_hello h = { .epoch = ctl.epoch };
+	/* To the brim: half a message that a dead daemon left in the pipe is
+	 * completed by this one's zeroes, and thrown away with it; the next
+	 * HELLO is then whole. */
+	static const size_t full = sizeof(out.body);
+
+	if (c->mute)
+		return;
+	connect_fd(c);
+	/* One that waits already is enough. */
+	if (msg_queue_empty(&c->out)) {
+		memset(out.body, 0, full);
+		memcpy(out.body, &h, sizeof(h));
+		msg_seal(&out, TAP_HELLO, 0, 0, 0, (uint32_t)full);
+		if (send_msg(c, &out)) {
+			broken(c, CLOSED, false);
+			return;
+		}
+	}
+	loop_timer_set(ctl.loop, &c->again, HELLO_AGAIN_NS);
+}
+
+static void greet(struct chan *c)
+{
+	if (!c->answered || c->peer <= 0)
+		return;
+	c->greeted = true;					/* I1 */
+	loop_timer_clear(&c->again);
+	c->ops->hello(c, &c->rsp, c->spec);
+}
+
+static bool take_hello(struct chan *c, const struct msg *m)
+{
+	if (m->hdr->len < sizeof(c->rsp) || m->hdr->status)
+		return false;
+	memcpy(&c->rsp, m->body, sizeof(c->rsp));
+	if (c->rsp.epoch != ctl.epoch ||
+	    msg_text(m, sizeof(c->rsp), c->spec, sizeof(c->spec)))
+		return false;
+	c->answered = true;
+	greet(c);
+	return true;
+}
+
+/* The kernel says who is there; a tapdisk cannot lie about that. */
+static void on_fd(struct loop_fd *f, uint32_t events)
+{
+	struct chan *c = container_of(f, struct chan, fd);
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(4 * sizeof(int))];
+	} u;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = u.buf, .msg_controllen = sizeof(u.buf),
+	};
+	ssize_t n;
+
+	(void)events;
+	n = recvmsg(f->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		/* Replaced or closed: what has been told stays true, and a
+		 * channel that still says hello connects again. */
+		close_end(f);
+		return;
+	}
+	for (struct cmsghdr *m = CMSG_FIRSTHDR(&mh); m; m = CMSG_NXTHDR(&mh, m)) {
+		if (m->cmsg_level != SOL_SOCKET)
+			continue;
+		if (m->cmsg_type == SCM_CREDENTIALS && !c->peer) {
+			struct ucred cred;
+
+			memcpy(&cred, CMSG_DATA(m), sizeof(cred));
+			c->peer = cred.pid;
+		} else if (m->cmsg_type == SCM_RIGHTS) {
+			size_t len = m->cmsg_len - CMSG_LEN(0);
+
+			for (size_t i = 0; i < len / sizeof(int); i++) {
+				int fd;
+
+				memcpy(&fd, CMSG_DATA(m) + i * sizeof(fd),
+				       sizeof(fd));
+				close(fd);
+			}
+		}
+	}
+	if (!c->greeted)
+		greet(c);
+	else if (++c->spent > UNASKED_MAX)
+		broken(c, "it floods its socket", true);
+}
+
+/* --- in --- */
+
+static struct call *find_call(struct chan *c, const struct tap_hdr *h)
+{
+	list_for_each(e, &c->calls) {
+		struct call *call = container_of(e, struct call, link);
+
+		if (call->id == h->id && call->type + 1 == h->type)
+			return call;
+	}
+	return NULL;
+}
+
+static void take_file_ask(struct chan *c, const struct msg *m)
+{
+	struct tap_file_ask a;
+	char path[TAP_TEXT_MAX + 1];
+
+	if (m->hdr->len < sizeof(a) ||
+	    msg_text(m, sizeof(a), path, sizeof(path))) {
+		chan_reply(c, TAP_FILE_RSP, m->hdr->id, -EBADMSG, "bad message");
+		return;
+	}
+	memcpy(&a, m->body, sizeof(a));
+	c->ops->file(c, m->hdr->id, &a, path);
+}
+
+static bool is_reply(uint16_t type)
+{
+	switch (type) {
+	case TAP_IMG:
+	case TAP_NEWDEV_RSP:
+	case TAP_CLOSE_RSP:
+	case TAP_PID_RSP:
+		return true;
+	default:
+		return type >= TAP_HELLO && (type & 1);
+	}
+}
+
+/* False: nobody asked for it. */
+static bool take(struct chan *c, const struct msg *m)
+{
+	struct call *call;
+
+	if (m->hdr->type == TAP_HELLO_RSP)
+		return take_hello(c, m);
+	if (!c->greeted)
+		return false;
+	if (m->hdr->type == TAP_FILE) {
+		take_file_ask(c, m);
+		return false;	/* counts: a disk asks for few files */
+	}
+	call = find_call(c, m->hdr);
+	if (call) {
+		/* PARAMS + 1 is IMG, NEWDEV + 1 its reply, and so on. */
+		int err = m->hdr->status > 0 ? -EPROTO : m->hdr->status;
+
+		if (err || !(m->hdr->flags & TAP_MORE))
+			list_del(&call->link);
+		call->done(call, err, m);
+		return true;
+	}
+	/* Replies to what has been forgotten, or to a dead daemon, are dropped. */
+	if (!is_reply(m->hdr->type))
+		chan_reply(c, m->hdr->type + 1, m->hdr->id, -EOPNOTSUPP,
+			   "unknown message");
+	return false;
+}
+
+/* Ten seconds' allowance of what nobody asked for. */
+static bool over_allowance(struct chan *c)
+{
+	uint64_t now = loop_now(ctl.loop);
+
+	if (now - c->refill_ns > 10 * NS_PER_S) {
+		c->refill_ns = now;
+		c->spent = 0;
+	}
+	return ++c->spent > UNASKED_MAX;
+}
+
+static void on_read(struct loop_fd *f, uint32_t events)
+{
+	struct chan *c = container_of(f, struct chan, rd);
+	struct msg m;
+
+	(void)events;
+	for (int i = 0; i < PER_PASS && f->fd >= 0; i++) {
+		int r = read_msg(f->fd, &c->in, &m);
+
+		if (!c->greeted)	/* a dead daemon's conversation */
+			c->skipped = c->in.skipped;
+		if (c->in.skipped - c->skipped > SKIPPED_MAX) {
+			broken(c, "it sends garbage", true);
+			return;
+		}
+		if (r == 0)
+			return;
+		if (r < 0) {
+			broken(c, CLOSED, false);
+			return;
+		}
+		if (!take(c, &m) && over_allowance(c)) {
+			broken(c, "it floods its control pipe", true);
+			return;
+		}
+	}
+}
+
+const char *msg_why(const struct msg *m, int err, char *buf, size_t len)
+{
+	size_t n = m ? m->hdr->len : 0;
+
+	if (n >= len)
+		n = len - 1;
+	for (size_t i = 0; i < n; i++) {
+		char ch = ((const char *)m->body)[i];
+
+		buf[i] = (unsigned char)ch < ' ' || ch == 0x7f ? '?' : ch;
+	}
+	buf[n] = '\0';
+	return n ? buf : strerror(-err);
+}

@@ -1,0 +1,86 @@
+/* chan.h - the channel to one tapdisk: two pipes and the descriptors' socket.
+ *
+ * Calls go out with an id and are answered, in any order, or end with the
+ * channel.  What comes in is not trusted: it faced guests.  A tapdisk that
+ * sends garbage, or floods, is no longer listened to (mute).
+ *
+ * I1  Nothing but HELLO_RSP of our epoch counts before `greeted`; greeted needs
+ *     both that and the kernel's word for who is there (peer).
+ * I2  Each call's done() runs with its last answer, or with -EPIPE.
+ */
+#ifndef CTL_CHAN_H
+#define CTL_CHAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/list.h"
+#include "loop/loop.h"
+#include "msg.h"
+
+struct call {
+	struct list link;
+	uint32_t id;
+	uint16_t type;		/* of the request */
+	/* err: the answer's status, or -EPIPE and m is NULL.  With TAP_MORE in
+	 * m->hdr->flags more answers follow. */
+	void (*done)(struct call *c, int err, const struct msg *m);
+};
+
+struct chan;
+struct chan_ops {
+	/* The tapdisk has proved who it is; once, and again whenever a later
+	 * HELLO is answered. */
+	void (*hello)(struct chan *c, const struct tap_hello_rsp *h,
+		      const char *spec);
+	void (*file)(struct chan *c, uint32_t id, const struct tap_file_ask *a,
+		     const char *path);
+	/* It has closed its ends, or talks nonsense and is mute now. */
+	void (*broken)(struct chan *c, const char *why, bool nonsense);
+};
+
+struct chan {
+	const struct chan_ops *ops;
+	struct loop_fd rd, wr, fd;
+	struct msg_in in;
+	struct msg_queue out;
+	struct list calls;
+	uint32_t next_id;
+	int number;		/* of the names */
+	bool wr_waits;		/* EPOLLOUT is asked for */
+	bool greeted, answered, mute;
+	pid_t peer;		/* 0: unknown yet */
+	struct tap_hello_rsp rsp;
+	char spec[TAP_TEXT_MAX + 1];
+	struct loop_timer again;	/* the next HELLO */
+	uint64_t refill_ns;	/* when the allowance began anew */
+	unsigned spent;		/* messages of it that nobody asked for */
+	uint64_t skipped;
+};
+
+/* All ends closed. */
+void chan_init(struct chan *c, const struct chan_ops *ops);
+/* Open the pipes of `number`.  wr_flags: O_RDWR for one that is yet to be
+ * started, O_WRONLY for one that lives (-ENXIO: it does not). */
+int chan_open(struct chan *c, int number, int wr_flags);
+/* Connect and say hello every 500 ms until it is answered. */
+void chan_hello(struct chan *c);
+void chan_close(struct chan *c);	/* ends calls with -EPIPE */
+static inline bool chan_is_open(const struct chan *c)
+{
+	return c->rd.fd >= 0;
+}
+
+/* Send a request; its answer goes to call->done.  0 or -errno. */
+int chan_call(struct chan *c, struct call *call, uint16_t type, const void *body,
+	      size_t len);
+void chan_forget(struct call *call);	/* its answers are dropped */
+int chan_reply(struct chan *c, uint16_t type, uint32_t id, int status,
+	       const char *why);
+int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd);
+
+/* The payload of a failed reply as text, or strerror(): into buf. */
+const char *msg_why(const struct msg *m, int err, char *buf, size_t len);
+
+#endif

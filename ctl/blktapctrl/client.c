@@ -1,0 +1,354 @@
+/* client.c - see client.h.
+ *
+ * I1  A client is freed only by clean_up(), from the loop, so that whoever
+ *     answers it may go on using it until then.
+ * I2  Each ask of a client is on its list until its last answer; a client that
+ *     goes leaves them behind with client = NULL.
+ */
+#include "client.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ctl.h"
+#include "msg.h"
+#include "names.h"
+#include "verbs.h"
+
+#define QUEUE_MAX (1024 * 1024)
+#define LIST_LEVEL (32 * 1024)	/* no more of a list than this waits */
+#define IDLE_NS (60 * NS_PER_S)
+#define PER_PASS 16
+
+struct client {
+	struct list link;
+	struct loop_fd sock;
+	struct msg_in in;
+	struct msg_queue out;
+	struct list asks;
+	unsigned n_asks;
+	uint32_t events;	/* what the loop waits for */
+	bool broken;
+	bool more;		/* `in` may hold a whole message */
+	bool listing;
+	struct list_pos pos;
+	struct ask list_ask;
+	struct loop_timer idle, again;
+};
+
+static struct {
+	struct loop_fd sock;
+	struct list all;
+	unsigned n;
+	bool full;		/* nobody is let in */
+	struct loop_work clean;
+} clients = { .sock = { .fd = -1 } };
+
+static struct msg_out out;	/* one thread: the loop's */
+
+static void go_on(struct client *c);
+
+/* --- the asks --- */
+
+void ask_init(struct ask *a, struct client *c, uint32_t id, uint16_t type)
+{
+	a->client = c;
+	a->id = id;
+	a->type = type;
+	list_add(&c->asks, &a->link);
+	c->n_asks++;
+}
+
+void ask_drop(struct ask *a)
+{
+	if (!a->client)
+		return;
+	list_del(&a->link);
+	a->client->n_asks--;
+	go_on(a->client);
+	a->client = NULL;
+}
+
+static void give_up(struct client *c)
+{
+	c->broken = true;
+	loop_defer(ctl.loop, &clients.clean);
+}
+
+void ask_reply(struct ask *a, uint8_t flags, int status, const void *body,
+	       size_t len)
+{
+	struct client *c = a->client;
+	int err;
+
+	if (!c)
+		return;
+	if (!c->broken) {
+		ASSERT(len <= sizeof(out.body));
+		if (len)
+			memcpy(out.body, body, len);
+		msg_seal(&out, a->type + 1, flags, a->id, status, (uint32_t)len);
+		err = write_msg(c->sock.fd, &c->out, &out);
+		if (err) {
+			if (err == -ENOBUFS)
+				log_warn("a client does not read its answers: "
+					 "cut off");
+			give_up(c);
+		}
+	}
+	if (flags & TAP_MORE)
+		go_on(c);
+	else
+		ask_drop(a);
+}
+
+void ask_fail(struct ask *a, int err, const char *fmt, ...)
+{
+	char text[TAP_TEXT_MAX + 1];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	ask_reply(a, 0, err, text, strnlen(text, TAP_TEXT_MAX));
+}
+
+/* --- list --- */
+
+void client_list(struct client *c, uint32_t id)
+{
+	if (c->listing) {	/* one at a time */
+		struct ask a;
+
+		ask_init(&a, c, id, TAP_CTL_LIST);
+		ask_fail(&a, -EBUSY, "a list is under way");
+		return;
+	}
+	c->listing = true;
+	c->pos = (struct list_pos){ 0 };
+	ask_init(&c->list_ask, c, id, TAP_CTL_LIST);
+	go_on(c);
+}
+
+static void list_more(struct client *c)
+{
+	static union {
+		struct tap_disk d;
+		char room[TAP_MSG_MAX - sizeof(struct tap_hdr)];
+	} body;
+
+	while (c->listing && !c->broken &&
+	       c->out.tail - c->out.head < LIST_LEVEL) {
+		size_t len = verbs_list_next(&c->pos, &body.d, sizeof(body));
+
+		if (!len)
+			c->listing = false;
+		msg_seal(&out, 0, 0, 0, 0, 0);
+		if (len)
+			memcpy(out.body, &body, len);
+		msg_seal(&out, TAP_CTL_LIST + 1, len ? TAP_MORE : 0,
+			 c->list_ask.id, 0, (uint32_t)len);
+		if (write_msg(c->sock.fd, &c->out, &out))
+			give_up(c);
+	}
+	if (!c->listing && c->list_ask.client) {
+		list_del(&c->list_ask.link);
+		c->list_ask.client = NULL;
+		c->n_asks--;
+	}
+}
+
+/* --- a client --- */
+
+/* Wait for what makes sense now. */
+static void go_on(struct client *c)
+{
+	uint32_t want = 0;
+
+	if (c->broken)
+		return;
+	list_more(c);
+	if (c->n_asks < CLIENT_ASKS_MAX)
+		want |= EPOLLIN;
+	if (!msg_queue_empty(&c->out))
+		want |= EPOLLOUT;
+	if (want != c->events && !c->broken) {
+		c->events = want;
+		if (loop_fd_mod(ctl.loop, &c->sock, want))
+			give_up(c);
+	}
+	/* What has been read already wakes nobody. */
+	if (c->more && (want & EPOLLIN))
+		loop_timer_set(ctl.loop, &c->again, 0);
+	/* Idle is who owes us a request. */
+	if (c->n_asks)
+		loop_timer_clear(&c->idle);
+	else
+		loop_timer_set(ctl.loop, &c->idle, IDLE_NS);
+}
+
+static void on_idle(struct loop_timer *t)
+{
+	give_up(container_of(t, struct client, idle));
+}
+
+static void read_some(struct client *c)
+{
+	struct msg m;
+
+	c->more = true;
+	for (int i = 0; i < PER_PASS && c->n_asks < CLIENT_ASKS_MAX; i++) {
+		int r = read_msg(c->sock.fd, &c->in, &m);
+
+		if (c->in.skipped) {
+			log_warn("a client sends what is no message: cut off");
+			r = -EBADMSG;
+		}
+		if (r < 0)
+			give_up(c);
+		if (r <= 0)
+			c->more = false;
+		if (r <= 0 || c->broken)
+			return;
+		verbs_do(c, &m);
+	}
+}
+
+static void on_again(struct loop_timer *t)
+{
+	struct client *c = container_of(t, struct client, again);
+
+	if (!c->broken)
+		read_some(c);
+	go_on(c);
+}
+
+static void on_sock(struct loop_fd *f, uint32_t events)
+{
+	struct client *c = container_of(f, struct client, sock);
+
+	if (c->broken)
+		return;
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		give_up(c);
+		return;
+	}
+	if ((events & EPOLLOUT) && msg_flush(f->fd, &c->out) < 0)
+		give_up(c);
+	if ((events & EPOLLIN) && !c->broken)
+		read_some(c);
+	go_on(c);
+}
+
+static void client_free(struct client *c)
+{
+	struct list *e;
+
+	loop_fd_del(ctl.loop, &c->sock);
+	close(c->sock.fd);
+	loop_timer_clear(&c->idle);
+	loop_timer_clear(&c->again);
+	msg_queue_free(&c->out);
+	while ((e = list_pop(&c->asks)))			/* I2 */
+		container_of(e, struct ask, link)->client = NULL;
+	list_del(&c->link);
+	clients.n--;
+	free(c);
+}
+
+static void clean_up(struct loop_work *w)
+{
+	(void)w;
+	list_for_each_safe(e, &clients.all) {
+		struct client *c = container_of(e, struct client, link);
+
+		if (c->broken)
+			client_free(c);
+	}
+	if (clients.full && clients.n < CLIENTS_MAX && clients.sock.fd >= 0) {
+		clients.full = false;
+		loop_fd_mod(ctl.loop, &clients.sock, EPOLLIN);
+	}
+}
+
+static bool may_ask(int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) &&
+	       (cred.uid == 0 || cred.uid == geteuid());
+}
+
+static void let_in(struct loop_fd *f, uint32_t events)
+{
+	struct client *c;
+	int fd;
+
+	(void)events;
+	if (clients.n >= CLIENTS_MAX) {
+		clients.full = true;
+		loop_fd_mod(ctl.loop, f, 0);
+		return;
+	}
+	fd = accept4(f->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return;
+	c = may_ask(fd) ? calloc(1, sizeof(*c)) : NULL;
+	if (!c) {
+		close(fd);
+		return;
+	}
+	c->sock = (struct loop_fd){ .fd = fd, .fn = on_sock };
+	c->events = EPOLLIN;
+	list_init(&c->asks);
+	msg_queue_init(&c->out, QUEUE_MAX);
+	loop_timer_init(&c->idle, on_idle);
+	loop_timer_init(&c->again, on_again);
+	if (loop_fd_add(ctl.loop, &c->sock, EPOLLIN)) {
+		close(fd);
+		free(c);
+		return;
+	}
+	list_add(&clients.all, &c->link);
+	clients.n++;
+	go_on(c);
+}
+
+int clients_start(void)
+{
+	int err, fd = names_listen(RUN_CTL, 0, SOCK_STREAM);
+
+	if (fd < 0)
+		return fd;
+	list_init(&clients.all);
+	loop_work_init(&clients.clean, clean_up);
+	clients.sock = (struct loop_fd){ .fd = fd, .fn = let_in };
+	err = loop_fd_add(ctl.loop, &clients.sock, EPOLLIN);
+	if (err) {
+		close(fd);
+		clients.sock.fd = -1;
+	}
+	return err;
+}
+
+void clients_stop(void)
+{
+	if (clients.sock.fd < 0)
+		return;
+	names_remove(RUN_CTL, 0);
+	loop_fd_del(ctl.loop, &clients.sock);
+	close(clients.sock.fd);
+	clients.sock.fd = -1;
+	while (!list_empty(&clients.all))
+		client_free(list_first(&clients.all, struct client, link));
+	loop_work_cancel(&clients.clean);
+}

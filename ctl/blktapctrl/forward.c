@@ -1,0 +1,101 @@
+/* forward.c - see forward.h. */
+#include "forward.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/list.h"
+#include "ctl.h"
+#include "vdisk.h"
+
+/* An answer may not be larger: its sender is not trusted. */
+#define ANSWER_MAX (256 * 1024)
+
+struct forward {
+	struct call call;
+	struct vdisk *vd;	/* lives longer: its channel ends the call */
+	struct ask ask;
+	const char *act;
+	size_t bytes;
+	struct loop_timer timer;
+};
+
+static void finish(struct forward *f)
+{
+	chan_forget(&f->call);
+	loop_timer_clear(&f->timer);
+	ask_drop(&f->ask);
+	f->vd->n_forwards--;
+	free(f);
+}
+
+static void fail(struct forward *f, int err, const char *why)
+{
+	ask_fail(&f->ask, err, "%s: cannot %s: %s", vdisk_name(f->vd), f->act, why);
+	finish(f);
+}
+
+static void late(struct loop_timer *t)
+{
+	fail(container_of(t, struct forward, timer), -ETIMEDOUT,
+	     "its tapdisk has not answered in time");
+}
+
+static void answered(struct call *c, int err, const struct msg *m)
+{
+	struct forward *f = container_of(c, struct forward, call);
+	char why[512];
+
+	if (err) {
+		fail(f, m ? err : -ENXIO,
+		     m ? msg_why(m, err, why, sizeof(why)) : "its tapdisk has ended");
+		return;
+	}
+	f->bytes += m->hdr->len;
+	if (f->bytes > ANSWER_MAX) {
+		fail(f, -EMSGSIZE, "its tapdisk answers without end");
+		return;
+	}
+	ask_reply(&f->ask, m->hdr->flags & TAP_MORE, 0, m->body, m->hdr->len);
+	if (!(m->hdr->flags & TAP_MORE))
+		finish(f);
+}
+
+void forward(struct vdisk *vd, struct ask *a, const char *act, uint16_t type,
+	     const char *text)
+{
+	struct forward *f;
+	int err = 0;
+
+	if (vd->state == VD_DEAD || vd->chan.mute || !vd->chan.greeted)
+		ask_fail(a, -ENXIO, "%s: cannot %s: it %s", vdisk_name(vd), act,
+			 vd->chan.mute ? "talks nonsense" :
+			 vdisk_state_text(vd->state));
+	else if (vd->n_forwards >= FORWARDS_MAX)
+		ask_fail(a, -EBUSY, "%s: cannot %s: too much waits for it already",
+			 vdisk_name(vd), act);
+	else
+		err = 1;
+	if (!err)
+		return;
+	f = calloc(1, sizeof(*f));
+	if (!f) {
+		ask_fail(a, -ENOMEM, "%s: cannot %s: %s", vdisk_name(vd), act,
+			 strerror(ENOMEM));
+		return;
+	}
+	f->call.done = answered;
+	f->vd = vd;
+	f->act = act;
+	list_init(&f->call.link);
+	loop_timer_init(&f->timer, late);
+	ask_init(&f->ask, a->client, a->id, a->type);
+	ask_drop(a);
+	vd->n_forwards++;
+	err = chan_call(&vd->chan, &f->call, type, text, strlen(text));
+	if (err)
+		fail(f, err, strerror(-err));
+	else
+		loop_timer_set(ctl.loop, &f->timer, OP_CONTROL_NS);
+}

@@ -1,0 +1,316 @@
+/* main.c - blktapctrl: options, start and end.
+ *
+ * Order: the run directory and its lock; the tapdisks of a dead daemon are
+ * adopted; only then ctl.sock, READY and, unless in the foreground, the end of
+ * the process that was started: who starts it learns every failure by its exit
+ * status.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "adopt.h"
+#include "base/log.h"
+#include "base/notify.h"
+#include "base/opts.h"
+#include "base/rundir.h"
+#include "base/size.h"
+#include "client.h"
+#include "ctl.h"
+#include "daemon.h"
+#include "loop/loop.h"
+#include "loop/worker.h"
+#include "names.h"
+
+enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_RUNS = 3 };
+
+#define WORKERS 16
+
+struct ctl ctl = { .vdisks = LIST_INIT(ctl.vdisks) };
+
+static struct {
+	bool foreground, to_set;
+	enum log_to to;
+	enum log_level level;
+	const char *level_text;
+	int lock;
+	int status;
+} opt = { .level = LOG_LVL_INFO, .level_text = "info", .lock = -1 };
+
+enum { O_FOREGROUND = 'f', O_LOG = 300, O_LEVEL, O_DEBUG, O_TAPDISK, O_ARG,
+       O_POLL };
+
+static const struct opt table[] = {
+	{ O_FOREGROUND, "foreground", NULL, "stay in front; log to stderr" },
+	{ O_LOG, "log", "TARGET", "stderr or syslog" },
+	{ O_LEVEL, "log-level", "LEVEL", "err, warn, info (default) or debug" },
+	{ O_DEBUG, "debug", "AREAS", "debug areas: loop,io,node,disk,ring,nbd,ctl" },
+	{ O_TAPDISK, "tapdisk", "PATH", "the tapdisk to start (default: beside "
+	  "this program)" },
+	{ O_ARG, "tapdisk-arg", "ARG", "one more argument of every tapdisk; may be "
+	  "repeated" },
+	{ O_POLL, "poll-us", "N", "tapdisks may poll for up to N microseconds" },
+	OPT_COMMON,
+	OPT_END
+};
+
+static void usage(void)
+{
+	printf("usage: blktapctrl [OPTION]...\n"
+	       "Start tapdisks, watch them and pass on what tap-ctl asks.\n\n");
+	opts_help(table, stdout);
+	printf("\nExit status: 0 ended or started, 1 failure, 2 usage, "
+	       "3 a blktapctrl runs already.\n");
+}
+
+/* Also on the stderr of whoever started us. */
+static int fail(int code, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+static int fail(int code, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "blktapctrl: %s\n", text);
+	if (log_target() == LOG_TO_SYSLOG)
+		log_err("%s", text);
+	return code;
+}
+
+static char *tapdisk_args[128];
+static unsigned n_args;
+
+static void add_arg(const char *a)
+{
+	if (n_args < 100)
+		tapdisk_args[n_args++] = (char *)(uintptr_t)a;
+}
+
+static void add_option(const char *name, const char *value)
+{
+	add_arg(name);
+	add_arg(value);
+}
+
+/* 0, or the exit code. */
+static int parse(int argc, char **argv)
+{
+	const char *dir = NULL;
+	struct opts o;
+	uint64_t us;
+	int c, err;
+
+	opts_init(&o, table, "blktapctrl", argc, argv);
+	while ((c = opts_next(&o)) != OPT_DONE) {
+		switch (c) {
+		case O_FOREGROUND:
+			opt.foreground = true;
+			break;
+		case O_LOG:
+			opt.to_set = log_parse_to(o.value, &opt.to);
+			if (!opt.to_set)
+				goto bad;
+			break;
+		case O_LEVEL:
+			if (!log_parse_level(o.value, &opt.level))
+				goto bad;
+			opt.level_text = o.value;
+			break;
+		case O_DEBUG:
+			if (log_areas_set(o.value))
+				goto bad;
+			add_option("--debug", o.value);
+			break;
+		case O_TAPDISK:
+			ctl.tapdisk = o.value;
+			break;
+		case O_ARG:
+			add_arg(o.value);
+			break;
+		case O_POLL:
+			if (uint_parse(o.value, 1000000, &us))
+				goto bad;
+			add_option("--poll-us", o.value);
+			break;
+		case OPT_RUNDIR:
+			dir = o.value;
+			break;
+		case OPT_HELP:
+			usage();
+			exit(EXIT_OK);
+		case OPT_VERSION:
+			printf("blktapctrl %s\n", BLKTAP_VERSION);
+			exit(EXIT_OK);
+		default:
+			return EXIT_USAGE;
+		}
+		continue;
+bad:
+		return fail(EXIT_USAGE, "bad value '%s'; see 'blktapctrl --help'",
+			    o.value);
+	}
+	if (o.next < argc)
+		return fail(EXIT_USAGE, "unknown operand '%s'; see 'blktapctrl "
+			    "--help'", argv[o.next]);
+	opts_free(&o);
+	err = rundir_set(dir);
+	if (err)
+		return fail(EXIT_USAGE, "the run directory's name is %s",
+			    err == -ENAMETOOLONG ? "too long" : "not absolute");
+	return 0;
+}
+
+/* Beside us: in the build tree, and installed. */
+static int find_tapdisk(void)
+{
+	static char path[PATH_MAX + 16];
+	ssize_t n;
+
+	if (!ctl.tapdisk) {
+		n = readlink("/proc/self/exe", path, PATH_MAX);
+		if (n < 0)
+			return -errno;
+		path[n] = '\0';
+		strcpy(strrchr(path, '/') + 1, "tapdisk");
+		ctl.tapdisk = path;
+	} else if (!realpath(ctl.tapdisk, path)) {
+		return -errno;
+	} else {
+		ctl.tapdisk = path;
+	}
+	return access(ctl.tapdisk, X_OK) ? -errno : 0;
+}
+
+/* 0 to 2 are somebody's: no descriptor of ours may be one. */
+static int fill_std(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd < 3);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? -errno : 0;
+}
+
+/* 200 disks have a thousand descriptors. */
+static void raise_nofile(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &ctl.nofile))
+		return;
+	l = ctl.nofile;
+	l.rlim_cur = l.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &l))
+		log_warn("cannot raise the limit of open files: %s",
+			 strerror(errno));
+}
+
+static void on_signal(struct loop *l, int signo)
+{
+	if (signo == SIGHUP)
+		return;
+	log_info("signal %d: leaving; %u disks serve on", signo, ctl.n_vdisks);
+	loop_stop(l);
+}
+
+static void ready(void)
+{
+	char status[64];
+	int err = clients_start();
+
+	if (err) {
+		opt.status = fail(EXIT_FAILED, "cannot listen on %s/ctl.sock: %s",
+				  rundir(), strerror(-err));
+		loop_stop(ctl.loop);
+		return;
+	}
+	log_info("serving %s: %u disks adopted", rundir(), ctl.n_vdisks);
+	snprintf(status, sizeof(status), "READY=1\nSTATUS=%u disks adopted",
+		 ctl.n_vdisks);
+	notify_send(status);
+	daemon_ready();
+}
+
+static int run(void)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	int err;
+
+	ctl.loop = loop_new();
+	if (!ctl.loop)
+		return fail(EXIT_FAILED, "cannot start: %s", strerror(errno));
+	err = loop_signals(ctl.loop, signals, 3, on_signal);
+	if (err)
+		return fail(EXIT_FAILED, "cannot watch signals: %s", strerror(-err));
+	ctl.workers = workers_new(ctl.loop, WORKERS);
+	if (!ctl.workers)
+		return fail(EXIT_FAILED, "cannot start: %s", strerror(errno));
+	adopt_start(ready);
+	loop_run(ctl.loop);
+	notify_send("STOPPING=1");
+	clients_stop();
+	return opt.status;
+}
+
+int main(int argc, char **argv)
+{
+	const char *why;
+	int err, code;
+
+	log_open(LOG_TO_STDERR, "blktapctrl", LOG_LVL_INFO);
+	if (fill_std())
+		return EXIT_FAILED;
+	code = parse(argc, argv);
+	if (code)
+		return code;
+	notify_init();
+	err = find_tapdisk();
+	if (err)
+		return fail(EXIT_FAILED, "no tapdisk to start: %s: %s",
+			    ctl.tapdisk ? ctl.tapdisk : "/proc/self/exe",
+			    strerror(-err));
+	signal(SIGPIPE, SIG_IGN);
+	umask(077);
+	if (!opt.foreground) {
+		code = daemon_fork();
+		if (code >= 0)
+			return code;
+	}
+	if (!opt.to_set)
+		opt.to = opt.foreground ? LOG_TO_STDERR : LOG_TO_SYSLOG;
+	log_open(opt.to, "blktapctrl", opt.level);
+	add_option("--log", opt.to == LOG_TO_SYSLOG ? "syslog" : "stderr");
+	add_option("--log-level", opt.level_text);
+	ctl.tapdisk_args = tapdisk_args;
+	raise_nofile();
+
+	err = names_rundir(&why);
+	if (err)
+		return fail(EXIT_FAILED, "run directory %s %s: %s", rundir(), why,
+			    strerror(-err));
+	opt.lock = names_lock();
+	if (opt.lock == -EEXIST)
+		return fail(EXIT_RUNS, "a blktapctrl serves %s already", rundir());
+	if (opt.lock < 0)
+		return fail(EXIT_FAILED, "cannot lock %s/lock: %s", rundir(),
+			    strerror(-opt.lock));
+	if (getrandom(&ctl.epoch, sizeof(ctl.epoch), 0) != sizeof(ctl.epoch))
+		return fail(EXIT_FAILED, "no random numbers: %s", strerror(errno));
+	code = run();
+	names_unlock(opt.lock);
+	return code;
+}

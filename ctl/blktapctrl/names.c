@@ -1,0 +1,287 @@
+/* names.c - see names.h.  RUNDIR is ours alone (names_rundir), so a name that
+ * was checked stays what it was. */
+#include "names.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "tap_proto.h"
+
+#define BACKLOG 128
+
+static mode_t kind_of(enum run_name what)
+{
+	switch (what) {
+	case RUN_PIPE_WRITE:
+	case RUN_PIPE_READ:
+		return S_IFIFO;
+	case RUN_LOCK:
+	case RUN_MARKER:
+		return S_IFREG;
+	default:
+		return S_IFSOCK;
+	}
+}
+
+int names_rundir(const char **why)
+{
+	struct stat st;
+
+	*why = "cannot be made";
+	if (mkdir(rundir(), 0700) && errno != EEXIST)
+		return -errno;
+	*why = "cannot be looked at";
+	if (lstat(rundir(), &st))
+		return -errno;
+	*why = "is not a directory";
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
+	*why = "belongs to somebody else";
+	if (st.st_uid != geteuid())
+		return -EPERM;
+	*why = "can be written by others: make it mode 0700";
+	if (st.st_mode & 022)
+		return -EPERM;
+	return 0;
+}
+
+int names_lock(void)
+{
+	char path[PATH_MAX];
+
+	run_path(RUN_LOCK, 0, path, sizeof(path));
+	for (;;) {
+		struct stat a, b;
+		int err, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW |
+					 O_NONBLOCK, 0600);
+
+		if (fd < 0)
+			return -errno;
+		if (flock(fd, LOCK_EX | LOCK_NB)) {
+			err = errno == EWOULDBLOCK ? -EEXIST : -errno;
+			close(fd);
+			return err;
+		}
+		/* Its last holder may have removed it as it left. */
+		if (!fstat(fd, &a) && !lstat(path, &b) && a.st_ino == b.st_ino &&
+		    a.st_dev == b.st_dev)
+			return fd;
+		close(fd);
+	}
+}
+
+void names_unlock(int fd)
+{
+	names_remove(RUN_LOCK, 0);
+	close(fd);
+}
+
+static void set_addr(struct sockaddr_un *sa, enum run_name what, int n)
+{
+	memset(sa, 0, sizeof(*sa));
+	sa->sun_family = AF_UNIX;
+	run_path(what, n, sa->sun_path, sizeof(sa->sun_path));
+}
+
+int names_listen(enum run_name what, int n, int type)
+{
+	struct sockaddr_un sa;
+	int err, fd;
+
+	set_addr(&sa, what, n);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	names_remove(what, n);
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa))) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	if (chmod(sa.sun_path, 0600) || listen(fd, BACKLOG)) {
+		err = -errno;
+		unlink(sa.sun_path);
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+int names_connect(int n)
+{
+	struct sockaddr_un sa;
+	int err, one = 1, fd;
+
+	set_addr(&sa, RUN_FD, n);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* Before connecting: the first byte tells who is there. */
+	if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) ||
+	    connect(fd, (struct sockaddr *)&sa, sizeof(sa))) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+static int make_fifo(enum run_name what, int n)
+{
+	char path[PATH_MAX];
+
+	names_remove(what, n);
+	return mkfifo(run_path(what, n, path, sizeof(path)), 0600) ? -errno : 0;
+}
+
+int names_pipes(int n)
+{
+	int err = make_fifo(RUN_PIPE_READ, n);
+
+	if (err)
+		return err;
+	err = make_fifo(RUN_PIPE_WRITE, n);
+	if (err)
+		names_remove(RUN_PIPE_READ, n);
+	return err;
+}
+
+int names_open_pipe(enum run_name what, int n, int flags)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	run_path(what, n, path, sizeof(path));
+	if (lstat(path, &st))
+		return -errno;
+	if (!S_ISFIFO(st.st_mode))
+		return -EPERM;
+	fd = open(path, flags | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+static const enum run_name channel[] = {
+	/* The scan for adoption looks for the last: it comes last and goes
+	 * first. */
+	RUN_FD, RUN_PIPE_READ, RUN_PIPE_WRITE,
+};
+
+int names_link(int from, int to)
+{
+	char a[PATH_MAX], b[PATH_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(channel); i++) {
+		names_remove(channel[i], to);
+		run_path(channel[i], from, a, sizeof(a));
+		run_path(channel[i], to, b, sizeof(b));
+		if (link(a, b)) {
+			int err = -errno;
+
+			while (i-- > 0)
+				names_remove(channel[i], to);
+			return err;
+		}
+	}
+	return 0;
+}
+
+bool names_same(int a, int b)
+{
+	char path[PATH_MAX];
+	struct stat x, y;
+
+	return !lstat(run_path(RUN_PIPE_WRITE, a, path, sizeof(path)), &x) &&
+	       !lstat(run_path(RUN_PIPE_WRITE, b, path, sizeof(path)), &y) &&
+	       x.st_ino == y.st_ino && x.st_dev == y.st_dev;
+}
+
+void names_remove(enum run_name what, int n)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	run_path(what, n, path, sizeof(path));
+	if (lstat(path, &st) || (st.st_mode & S_IFMT) != kind_of(what))
+		return;
+	if (unlink(path) && errno != ENOENT)
+		log_warn("cannot remove %s: %s", path, strerror(errno));
+}
+
+void names_remove_channel(int n)
+{
+	for (size_t i = ARRAY_SIZE(channel); i-- > 0;)
+		names_remove(channel[i], n);
+}
+
+void names_remove_disk(int n)
+{
+	names_remove(RUN_RING, n);
+	names_remove(RUN_NBD, n);
+	names_remove_channel(n);
+}
+
+bool names_foreign(int n)
+{
+	static const enum run_name used[] = {
+		RUN_PIPE_WRITE, RUN_PIPE_READ, RUN_FD, RUN_RING, RUN_NBD,
+	};
+	char path[PATH_MAX];
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(used); i++)
+		if (!lstat(run_path(used[i], n, path, sizeof(path)), &st) &&
+		    (st.st_mode & S_IFMT) != kind_of(used[i]))
+			return true;
+	return false;
+}
+
+#define CREATING "creating\n"
+
+int names_marker_make(int n, bool creating)
+{
+	char path[PATH_MAX];
+	int err = 0, fd;
+
+	fd = open(run_path(RUN_MARKER, n, path, sizeof(path)),
+		  O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	if (creating && write(fd, CREATING, strlen(CREATING)) < 0) {
+		err = -errno;
+		unlink(path);
+	}
+	close(fd);
+	return err;
+}
+
+void names_marker_settle(int n)
+{
+	char path[PATH_MAX];
+	int fd = open(run_path(RUN_MARKER, n, path, sizeof(path)),
+		      O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd < 0)
+		log_warn("cannot settle %s: %s", path, strerror(errno));
+	else
+		close(fd);
+}
+
+bool names_marker_creating(int n)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	return !lstat(run_path(RUN_MARKER, n, path, sizeof(path)), &st) &&
+	       S_ISREG(st.st_mode) && st.st_size == (off_t)strlen(CREATING);
+}

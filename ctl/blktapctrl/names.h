@@ -1,0 +1,60 @@
+/* names.h - the daemon's side of the run directory: what it makes there, what
+ * it takes away, and what others may have left.
+ *
+ * Nothing follows a symbolic link, and nothing is removed that is not of the
+ * kind (fifo, socket, plain file) that its name promises.
+ */
+#ifndef CTL_NAMES_H
+#define CTL_NAMES_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/rundir.h"
+
+/* Make RUNDIR (0700) or check it: a directory, ours, writable by us alone.  0
+ * or -errno, with the reason in `why`. */
+int names_rundir(const char **why);
+/* Take RUNDIR/lock: a descriptor, -EEXIST (a daemon lives) or -errno. */
+int names_lock(void);
+void names_unlock(int fd);
+
+/* A listening socket of that name, 0600; a dead one is replaced.  Descriptor
+ * (non-blocking, close-on-exec) or -errno. */
+int names_listen(enum run_name what, int n, int type);
+/* Connect a SOCK_SEQPACKET to RUN_FD of number n.  Descriptor or -errno. */
+int names_connect(int n);
+
+/* The two fifos of number n, 0600.  0 or -errno, and then none is there. */
+int names_pipes(int n);
+/* Open a fifo; -ENXIO: nobody reads; -EPERM: it is not a fifo. */
+int names_open_pipe(enum run_name what, int n, int flags);
+
+/* Give pipes and tapfd socket of `from` a second name `to`: at any moment one
+ * of both sets is whole.  0 or -errno, and then the old names alone are. */
+int names_link(int from, int to);
+/* Are both the same fifo? */
+bool names_same(int a, int b);
+
+void names_remove(enum run_name what, int n);
+void names_remove_channel(int n);	/* pipes and tapfd socket */
+void names_remove_disk(int n);		/* and ring and nbd sockets */
+/* Something of a foreign kind has a name that number n needs. */
+bool names_foreign(int n);
+
+/* Markers: a minor is taken.  `creating` is written into it while a disk is
+ * half made, so that nobody needs to keep it after a crash. */
+int names_marker_make(int n, bool creating);	/* -EEXIST, -errno */
+void names_marker_settle(int n);		/* no longer `creating` */
+bool names_marker_creating(int n);
+
+/* Calls fn for each name in RUNDIR of a kind that has a number. */
+void names_scan(void (*fn)(enum run_name what, int n));
+
+/* tapdisk3's name of the NBD socket, where it is kept: as root with the default
+ * run directory. */
+void names_compat_init(void);	/* removes ours that are stale */
+void names_compat_link(pid_t pid, int minor);
+void names_compat_unlink(pid_t pid, int minor);
+
+#endif

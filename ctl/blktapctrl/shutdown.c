@@ -1,0 +1,85 @@
+/* shutdown.c - see shutdown.h. */
+#include "shutdown.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "client.h"
+#include "ctl.h"
+#include "minors.h"
+#include "steps.h"
+#include "vdisk.h"
+
+static struct {
+	struct ask ask;
+	unsigned left, failed;
+	int err;
+	char why[600];		/* of the first that failed */
+} shut;
+
+static void failed(const struct vdisk *vd, int err, const char *why)
+{
+	if (!shut.failed++) {
+		shut.err = err;
+		snprintf(shut.why, sizeof(shut.why), "%s: %s", vdisk_name(vd), why);
+	}
+}
+
+static void finish(void)
+{
+	if (shut.failed) {
+		log_warn("shutdown: %u disks stay: %s", shut.failed, shut.why);
+		ctl.leaving = false;
+		ask_fail(&shut.ask, shut.err, "cannot shut down: %u disks stay; %s",
+			 shut.failed, shut.why);
+		return;
+	}
+	for (int n = 0; n < TAP_MINOR_MAX; n++)
+		if (minor_taken(n) && !minor_disk(n))
+			minor_free(n);
+	ask_reply(&shut.ask, 0, 0, NULL, 0);
+	loop_stop(ctl.loop);
+}
+
+static void one_ended(struct op *op)
+{
+	/* Gone is gone, whoever did it. */
+	if (op->err && op->err != -ENODEV)
+		failed(op->vd, op->err, op->why);
+	if (--shut.left == 0)
+		finish();
+}
+
+void shutdown_begin(struct ask *a, const struct tap_verb *v)
+{
+	struct tap_verb all = *v;
+
+	if (ctl.leaving) {
+		ask_fail(a, -EBUSY, "a shutdown is under way");
+		return;
+	}
+	log_info("shutdown: closing %u disks", ctl.n_vdisks);
+	ctl.leaving = true;
+	shut.failed = 0;
+	shut.left = 1;		/* this function */
+	all.pid = all.minor = -1;
+	ask_init(&shut.ask, a->client, a->id, a->type);
+	ask_drop(a);
+	list_for_each(e, &ctl.vdisks) {
+		struct vdisk *vd = container_of(e, struct vdisk, link);
+		struct op *op = op_new(&op_destroy, &all, "");
+
+		if (!op || op_start(op, vd)) {
+			failed(vd, -EBUSY, "too much waits for it already");
+			if (op)
+				op_free(op);
+			continue;
+		}
+		op->ended = one_ended;
+		shut.left++;
+	}
+	if (--shut.left == 0)
+		finish();
+}

@@ -1,0 +1,13 @@
+/* shutdown.h - close every disk, then end the daemon. */
+#ifndef CTL_SHUTDOWN_H
+#define CTL_SHUTDOWN_H
+
+struct ask;
+struct tap_verb;
+
+/* Destroys all disks at once; when the last is gone frees the minors, answers
+ * and stops the loop.  If any stays, says which, and the daemon stays too.
+ * a is copied. */
+void shutdown_begin(struct ask *a, const struct tap_verb *v);
+
+#endif

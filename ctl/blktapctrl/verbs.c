@@ -1,0 +1,349 @@
+/* verbs.c - see verbs.h.
+ *
+ * What changes a disk becomes an operation (op.h); list, info, allocate and
+ * check are answered at once; stats and debug go through to the tapdisk beside
+ * whatever else it does (forward.c).
+ */
+#include "verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "client.h"
+#include "ctl.h"
+#include "forward.h"
+#include "minors.h"
+#include "msg.h"
+#include "names.h"
+#include "policy.h"
+#include "shutdown.h"
+#include "steps.h"
+#include "vdisk.h"
+
+#define TIMEOUT_MAX (24u * 3600)
+
+struct request {
+	struct client *client;
+	const struct verb *verb;
+	uint32_t id;
+	struct tap_verb v;
+	char text[TAP_TEXT_MAX + 1];
+};
+
+struct verb {
+	uint16_t type;
+	const char *act;
+	void (*fn)(struct request *r);
+	const struct op_kind *kind;	/* of an operation */
+	enum { TEXT_NONE, TEXT_SPEC, TEXT_MAYBE_SPEC, TEXT_AREAS } text;
+};
+
+/* Answer now. */
+static void reply(struct request *r, int status, const void *body, size_t len)
+{
+	struct ask a;
+
+	ask_init(&a, r->client, r->id, r->verb->type);
+	ask_reply(&a, 0, status, body, len);
+}
+
+static void refuse(struct request *r, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static void refuse(struct request *r, int err, const char *fmt, ...)
+{
+	char text[TAP_TEXT_MAX + 1];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_dbg(LOG_CTL, "refused: %s", text);
+	reply(r, err, text, strnlen(text, TAP_TEXT_MAX));
+}
+
+/* The disk that pid and minor name; NULL, and the client has its answer.
+ * bare: a minor without a disk will do, and is NULL without an answer. */
+static struct vdisk *find(struct request *r, bool bare)
+{
+	const char *act = r->verb->act;
+	int pid = r->v.pid, minor = r->v.minor;
+	struct vdisk *vd;
+
+	if (pid < 0 && minor < 0) {
+		refuse(r, -EINVAL, "cannot %s: neither minor nor pid given", act);
+		return NULL;
+	}
+	if (minor < 0) {
+		vd = vdisk_by_pid(pid);
+		if (!vd)
+			refuse(r, -ENODEV, "tapdisk %d: cannot %s: there is no such "
+			       "tapdisk", pid, act);
+		return vd;
+	}
+	vd = minor_disk(minor);
+	if (!minor_taken(minor)) {
+		refuse(r, -ENODEV, "disk %d: cannot %s: there is no such disk",
+		       minor, act);
+		return NULL;
+	}
+	if (vd ? pid >= 0 && vd->pid != pid : pid >= 0) {
+		refuse(r, -ENODEV, "disk %d: cannot %s: tapdisk %d does not serve "
+		       "it", minor, act, pid);
+		return NULL;
+	}
+	if (!vd && !bare)
+		refuse(r, -ENODEV, "disk %d: cannot %s: no tapdisk serves it",
+		       minor, act);
+	return vd;
+}
+
+static void begin(struct request *r, struct vdisk *vd)
+{
+	struct op *op = op_new(r->verb->kind, &r->v, r->text);
+
+	if (!op) {
+		refuse(r, -ENOMEM, "cannot %s: %s", r->verb->act, strerror(ENOMEM));
+		return;
+	}
+	if (op_start(op, vd)) {
+		op_free(op);
+		refuse(r, -EBUSY, "%s: cannot %s: too much waits for it already",
+		       vdisk_name(vd), r->verb->act);
+		return;
+	}
+	ask_init(&op->ask, r->client, r->id, r->verb->type);
+}
+
+/* --- the verbs --- */
+
+static void do_new(struct request *r)
+{
+	if (ctl.leaving)
+		refuse(r, -ESHUTDOWN, "cannot %s: the daemon is shutting down",
+		       r->verb->act);
+	else
+		begin(r, NULL);
+}
+
+static void do_op(struct request *r)
+{
+	struct vdisk *vd = find(r, false);
+
+	if (vd)
+		begin(r, vd);
+}
+
+/* The minor is what it shall get. */
+static void do_attach(struct request *r)
+{
+	struct vdisk *vd;
+
+	if (r->v.pid < 0 || r->v.minor < 0) {
+		refuse(r, -EINVAL, "cannot attach: both minor and pid are needed");
+		return;
+	}
+	vd = vdisk_by_pid(r->v.pid);
+	if (vd)
+		begin(r, vd);
+	else
+		refuse(r, -ENODEV, "tapdisk %d: cannot attach: there is no such "
+		       "tapdisk", r->v.pid);
+}
+
+/* free and destroy: a minor that no tapdisk serves is simply freed. */
+static void do_free(struct request *r)
+{
+	struct vdisk *vd;
+
+	if (r->v.minor < 0 || !minor_taken(r->v.minor) ||
+	    minor_disk(r->v.minor) || r->v.pid >= 0) {
+		vd = find(r, true);
+		if (vd)
+			begin(r, vd);
+		return;
+	}
+	minor_free(r->v.minor);
+	log_info("disk %d: %s: done", r->v.minor, r->verb->act);
+	reply(r, 0, NULL, 0);
+}
+
+/* A minor without a disk. */
+static size_t tell_bare(int minor, const char *spec, struct tap_disk *d)
+{
+	size_t len = strlen(spec);
+
+	*d = (struct tap_disk){ .pid = -1, .minor = minor, .state = TAP_ST_CLOSED };
+	memcpy(d->spec, spec, len);
+	return sizeof(*d) + len;
+}
+
+union disk_body {
+	struct tap_disk d;
+	char room[TAP_MSG_MAX - sizeof(struct tap_hdr)];
+};
+
+static void do_allocate(struct request *r)
+{
+	int n = ctl.leaving ? -ESHUTDOWN : minor_take(r->v.minor, false);
+	char path[RUNDIR_MAX + 32];
+	union disk_body body;
+	size_t len;
+
+	if (n < 0) {
+		refuse(r, n, "cannot allocate: %s",
+		       n == -ENOSPC ? "all minors are taken" :
+		       n == -EEXIST ? "that minor is taken" : strerror(-n));
+		return;
+	}
+	log_info("disk %d: allocate: done", n);
+	len = tell_bare(n, run_path(RUN_MARKER, n, path, sizeof(path)), &body.d);
+	reply(r, 0, &body, len);
+}
+
+static void do_info(struct request *r)
+{
+	union disk_body body;
+	struct vdisk *vd = find(r, false);
+
+	if (vd)
+		reply(r, 0, &body, vdisk_tell(vd, &body.d, sizeof(body)));
+}
+
+static void do_list(struct request *r)
+{
+	client_list(r->client, r->id);
+}
+
+static void do_check(struct request *r)
+{
+	reply(r, 0, BLKTAP_VERSION, strlen(BLKTAP_VERSION));
+}
+
+static void do_shutdown(struct request *r)
+{
+	struct ask a;
+
+	ask_init(&a, r->client, r->id, r->verb->type);
+	shutdown_begin(&a, &r->v);
+}
+
+static void do_forward(struct request *r)
+{
+	struct vdisk *vd;
+	struct ask a;
+
+	if (r->verb->type == TAP_CTL_DEBUG && r->v.minor < 0 && r->v.pid < 0) {
+		if (log_areas_set(r->text))
+			refuse(r, -EINVAL, "cannot debug '%s': want some of %s",
+			       r->text, log_areas_help());
+		else
+			reply(r, 0, NULL, 0);
+		return;
+	}
+	vd = find(r, false);
+	if (!vd)
+		return;
+	ask_init(&a, r->client, r->id, r->verb->type);
+	forward(vd, &a, r->verb->act,
+		r->verb->type == TAP_CTL_STATS ? TAP_STATS : TAP_DEBUG, r->text);
+}
+
+static const struct verb verbs[] = {
+	{ TAP_CTL_LIST, "list", do_list, NULL, TEXT_NONE },
+	{ TAP_CTL_ALLOCATE, "allocate", do_allocate, NULL, TEXT_NONE },
+	{ TAP_CTL_FREE, "free", do_free, &op_free_minor, TEXT_NONE },
+	{ TAP_CTL_SPAWN, "spawn", do_new, &op_spawn, TEXT_NONE },
+	{ TAP_CTL_ATTACH, "attach", do_attach, &op_attach, TEXT_NONE },
+	{ TAP_CTL_DETACH, "detach", do_op, &op_detach, TEXT_NONE },
+	{ TAP_CTL_OPEN, "open", do_op, &op_open, TEXT_SPEC },
+	{ TAP_CTL_CLOSE, "close", do_op, &op_close, TEXT_NONE },
+	{ TAP_CTL_PAUSE, "pause", do_op, &op_pause, TEXT_NONE },
+	{ TAP_CTL_UNPAUSE, "unpause", do_op, &op_unpause, TEXT_MAYBE_SPEC },
+	{ TAP_CTL_STATS, "tell statistics", do_forward, NULL, TEXT_NONE },
+	{ TAP_CTL_INFO, "tell", do_info, NULL, TEXT_NONE },
+	{ TAP_CTL_RESIZE, "resize", do_op, &op_resize, TEXT_NONE },
+	{ TAP_CTL_CREATE, "create", do_new, &op_create, TEXT_SPEC },
+	{ TAP_CTL_DESTROY, "destroy", do_free, &op_destroy, TEXT_NONE },
+	{ TAP_CTL_SHUTDOWN, "shut down", do_shutdown, NULL, TEXT_NONE },
+	{ TAP_CTL_CHECK, "check", do_check, NULL, TEXT_NONE },
+	{ TAP_CTL_DEBUG, "debug", do_forward, NULL, TEXT_AREAS },
+};
+
+/* Take the payload apart; false: answered. */
+static bool parse(struct request *r, const struct msg *m)
+{
+	const struct verb *v = r->verb;
+
+	if (m->hdr->len < sizeof(r->v) || m->hdr->status ||
+	    msg_text(m, sizeof(r->v), r->text, sizeof(r->text))) {
+		refuse(r, -EBADMSG, "cannot %s: bad message", v->act);
+		return false;
+	}
+	memcpy(&r->v, m->body, sizeof(r->v));
+	if (r->v.timeout > TIMEOUT_MAX)
+		r->v.timeout = TIMEOUT_MAX;
+	if (v->text == TEXT_NONE) {
+		r->text[0] = '\0';
+	} else if (v->text == TEXT_SPEC ||
+		   (v->text == TEXT_MAYBE_SPEC && r->text[0])) {
+		if (policy_spec(r->text)) {
+			refuse(r, -EINVAL, "cannot %s '%s': want TYPE:/path", v->act,
+			       r->text);
+			return false;
+		}
+	}
+	return true;
+}
+
+void verbs_do(struct client *c, const struct msg *m)
+{
+	static struct request r;	/* one at a time: the loop's */
+	static struct verb unknown = { .act = "do this" };
+
+	r.client = c;
+	r.id = m->hdr->id;
+	r.verb = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (verbs[i].type == m->hdr->type)
+			r.verb = &verbs[i];
+	if (!r.verb) {
+		if (m->hdr->type & 1)	/* a reply, to nothing that we ask */
+			return;
+		unknown.type = m->hdr->type;
+		r.verb = &unknown;
+		refuse(&r, -EOPNOTSUPP, "unknown request %u", m->hdr->type);
+		return;
+	}
+	if (parse(&r, m))
+		r.verb->fn(&r);
+}
+
+/* --- list --- */
+
+size_t verbs_list_next(struct list_pos *p, struct tap_disk *d, size_t room)
+{
+	struct vdisk *next = NULL;
+
+	for (; p->minor < TAP_MINOR_MAX; p->minor++) {
+		struct vdisk *vd = minor_disk(p->minor);
+
+		if (vd)
+			return p->minor++, vdisk_tell(vd, d, room);
+		if (minor_taken(p->minor))
+			return tell_bare(p->minor++, "", d);
+	}
+	list_for_each(e, &ctl.vdisks) {
+		struct vdisk *vd = container_of(e, struct vdisk, link);
+
+		if (vd->minor < 0 && vd->pid > p->pid &&
+		    (!next || vd->pid < next->pid))
+			next = vd;
+	}
+	if (!next)
+		return 0;
+	p->pid = next->pid;
+	return vdisk_tell(next, d, room);
+}
