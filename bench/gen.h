@@ -1,0 +1,43 @@
+/* gen.h - a lean load generator: what its back ends give it.
+ *
+ * A slot is a request that can be in flight, with a buffer of its own.  All
+ * back ends are driven alike, so that a ratio of two of them compares what lies
+ * behind them and not their clients.
+ */
+#ifndef GEN_H
+#define GEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GEN_DEPTH_MAX 512u
+
+struct gen_opts {
+	const char *path;
+	bool write;
+	size_t bs;
+	unsigned depth;
+	uint64_t poll_ns;	/* the client spins so long before it sleeps */
+	unsigned abi;		/* ring */
+};
+
+struct gen_backend {
+	const char *name;
+	/* size: bytes of the disk.  0 or -errno. */
+	int (*open)(const struct gen_opts *o, uint64_t *size);
+	/* Queue a request for a slot; a slot is queued again only after wait()
+	 * has returned it. */
+	int (*queue)(unsigned slot, uint64_t offset);
+	int (*submit)(void);
+	/* At least one finished slot: how many are in slots[], or -errno. */
+	int (*wait)(unsigned *slots, unsigned max);
+	void (*close)(void);	/* nothing in flight */
+};
+
+extern const struct gen_backend gen_ring, gen_aio, gen_nbd;
+
+/* Memory for the slots' buffers, of bytes that do not compress. */
+char *gen_buffers(const struct gen_opts *o);
+
+#endif
