@@ -1,0 +1,224 @@
+/* The I/O queue: batches, refusals, a full queue, both ways of reaping.
+ * Includes the source to choose between the two ways. */
+#include "io/aio.c"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "drv_rig.h"
+
+static char mem[64 * 4096] __attribute__((aligned(4096)));
+
+struct fixture {
+	struct loop *loop;
+	struct io_queue *q;
+	const char *dir;
+	int fd;
+	unsigned left;
+};
+
+struct one {
+	struct io_op op;
+	struct iovec iov;
+	struct fixture *f;
+	int64_t res;
+	unsigned calls;
+};
+
+static void one_done(struct io_op *op, int64_t res)
+{
+	struct one *o = container_of(op, struct one, op);
+
+	assert_int_equal(op->res, res);
+	o->res = res;
+	o->calls++;
+	assert_true(o->f->left > 0);
+	if (!--o->f->left)
+		loop_stop(o->f->loop);
+}
+
+static void set_up(struct fixture *f, unsigned depth, bool ring, bool direct)
+{
+	*f = (struct fixture){ .dir = rig_dir("/tmp") };
+	f->loop = loop_new();
+	assert_non_null(f->loop);
+	assert_int_equal(io_queue_new(f->loop, depth, &f->q), 0);
+	assert_non_null(f->q->ring);
+	if (!ring)
+		f->q->ring = NULL;
+	f->fd = open(rig_file(f->dir, "f", MiB),
+		     O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
+	assert_true(f->fd >= 0);
+}
+
+static void tear_down(struct fixture *f)
+{
+	close(f->fd);
+	io_queue_free(f->q);
+	loop_free(f->loop);
+	rig_dir_remove(f->dir);
+}
+
+static void put(struct fixture *f, struct one *o, unsigned i, bool writes, int fd)
+{
+	*o = (struct one){ .f = f };
+	o->iov = (struct iovec){ mem + (i % 64) * 4096, 4096 };
+	f->left++;
+	if (writes)
+		io_writev(f->q, &o->op, fd, &o->iov, 1, i % 256 * 4096, 0,
+			  one_done);
+	else
+		io_readv(f->q, &o->op, fd, &o->iov, 1, i % 256 * 4096,
+			 one_done);
+}
+
+static void all_of_a_pass_in_one_io_submit(void **state)
+{
+	static struct one ops[64];
+	struct fixture f;
+
+	(void)state;
+	for (int ring = 0; ring < 2; ring++) {
+		set_up(&f, 64, ring, true);
+		for (unsigned i = 0; i < 64; i++) {
+			memset(mem + i * 4096, (int)i + 1, 4096);
+			put(&f, &ops[i], i, true, f.fd);
+		}
+		loop_run(f.loop);
+		assert_int_equal(io_stats(f.q)->submits, 1);
+		assert_int_equal(io_stats(f.q)->ops, 64);
+		for (unsigned i = 0; i < 64; i++)
+			assert_true(ops[i].res == 4096 && ops[i].calls == 1);
+		memset(mem, 0, sizeof(mem));
+		for (unsigned i = 0; i < 64; i++)
+			put(&f, &ops[i], i, false, f.fd);
+		loop_run(f.loop);
+		for (unsigned i = 0; i < 64; i++)
+			assert_true(mem[i * 4096] == (char)(i + 1) &&
+				    mem[i * 4096 + 4095] == (char)(i + 1));
+		assert_int_equal(io_stats(f.q)->submits, 2);
+		tear_down(&f);
+	}
+}
+
+static void what_is_refused_fails_alone(void **state)
+{
+	struct one ops[6];
+	struct fixture f;
+
+	(void)state;
+	for (int ring = 0; ring < 2; ring++) {
+		set_up(&f, 8, ring, false);
+		for (unsigned i = 0; i < 6; i++)
+			put(&f, &ops[i], i, true, i == 0 || i == 3 ? -1 : f.fd);
+		loop_run(f.loop);
+		for (unsigned i = 0; i < 6; i++)
+			assert_int_equal(ops[i].res,
+					 i == 0 || i == 3 ? -EBADF : 4096);
+		/* Flags that no kernel knows. */
+		f.left = 1;
+		io_writev(f.q, &ops[0].op, f.fd, &ops[0].iov, 1, 0, 1 << 30,
+			  one_done);
+		loop_run(f.loop);
+		assert_int_equal(ops[0].res, -EOPNOTSUPP);
+		tear_down(&f);
+	}
+}
+
+static void more_than_fits_waits_in_order(void **state)
+{
+	static struct one ops[1000];
+	struct fixture f;
+
+	(void)state;
+	for (int ring = 0; ring < 2; ring++) {
+		set_up(&f, 8, ring, true);
+		assert_int_equal(io_queue_depth(f.q), 8);
+		for (unsigned i = 0; i < 1000; i++)
+			put(&f, &ops[i], i, i & 1, f.fd);
+		loop_run(f.loop);
+		for (unsigned i = 0; i < 1000; i++)
+			assert_true(ops[i].res == 4096 && ops[i].calls == 1);
+		assert_int_equal(io_stats(f.q)->waited, 992);
+		assert_int_equal(io_stats(f.q)->ops, 1000);
+		tear_down(&f);
+	}
+}
+
+static void datasync_and_dsync_complete(void **state)
+{
+	struct one o;
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, 8, true, true);
+	o = (struct one){ .f = &f, .iov = { mem, 4096 } };
+	f.left = 1;
+	io_writev(f.q, &o.op, f.fd, &o.iov, 1, 0, RWF_DSYNC, one_done);
+	loop_run(f.loop);
+	assert_int_equal(o.res, 4096);
+	f.left = 1;
+	io_datasync(f.q, &o.op, f.fd, one_done);
+	loop_run(f.loop);
+	assert_int_equal(o.res, 0);
+	tear_down(&f);
+}
+
+/* Ops that each callback queues again: the ring wraps many times. */
+static unsigned rounds;
+
+static void again_done(struct io_op *op, int64_t res)
+{
+	struct one *o = container_of(op, struct one, op);
+
+	assert_int_equal(res, 4096);
+	if (++rounds < 20000) {
+		io_readv(o->f->q, op, o->f->fd, &o->iov, 1,
+			 rounds % 256 * 4096, again_done);
+		return;
+	}
+	if (!--o->f->left)
+		loop_stop(o->f->loop);
+}
+
+static void callbacks_queue_more(void **state)
+{
+	struct one ops[8];
+	struct fixture f;
+
+	(void)state;
+	for (int ring = 0; ring < 2; ring++) {
+		set_up(&f, 8, ring, false);
+		rounds = 0;
+		f.left = 8;
+		for (unsigned i = 0; i < 8; i++) {
+			ops[i] = (struct one){ .f = &f,
+					       .iov = { mem + i * 4096, 4096 } };
+			io_readv(f.q, &ops[i].op, f.fd, &ops[i].iov, 1, 0,
+				 again_done);
+		}
+		loop_run(f.loop);
+		assert_int_equal(rounds, 20007);
+		tear_down(&f);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_of_a_pass_in_one_io_submit),
+		cmocka_unit_test(what_is_refused_fails_alone),
+		cmocka_unit_test(more_than_fits_waits_in_order),
+		cmocka_unit_test(datasync_and_dsync_complete),
+		cmocka_unit_test(callbacks_queue_more),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

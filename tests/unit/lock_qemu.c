@@ -1,0 +1,143 @@
+/* Lock bytes: qemu's own programs and we keep each other off an image. */
+#include "io/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "drv_rig.h"
+
+static const char *dir;
+static char path[256];
+
+static int open_it(void)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static bool works(const char *fmt)
+{
+	char command[600];
+	int rc;
+
+	snprintf(command, sizeof(command), fmt, path);
+	rc = system(command);
+	return WIFEXITED(rc) && !WEXITSTATUS(rc);
+}
+
+#define WRITES "qemu-io -f raw -c 'write 0 512' %s >/dev/null 2>&1"
+#define READS "qemu-io -r -f raw -c 'read 0 512' %s >/dev/null 2>&1"
+
+static void our_writer_keeps_qemu_writers_out(void **state)
+{
+	int fd = open_it();
+	const char *why;
+
+	(void)state;
+	assert_true(works(WRITES));
+	assert_int_equal(file_lock(fd, false, &why), 0);
+	assert_false(works(WRITES));
+	assert_false(works("qemu-img resize -f raw %s 8192 >/dev/null 2>&1"));
+	close(fd);
+	assert_true(works(WRITES));
+}
+
+static void our_reader_lives_with_qemu_readers_only(void **state)
+{
+	int fd = open_it();
+	const char *why;
+
+	(void)state;
+	assert_int_equal(file_lock(fd, true, &why), 0);
+	assert_true(works(READS));
+	assert_true(works("qemu-img info %s >/dev/null 2>&1"));
+	assert_false(works(WRITES));
+	close(fd);
+}
+
+/* A qemu-io that has the image open until its input ends. */
+static FILE *hold(const char *how)
+{
+	char command[600];
+	FILE *p;
+
+	snprintf(command, sizeof(command), "exec qemu-io %s -f raw %s >/dev/null",
+		 how, path);
+	p = popen(command, "we");
+	assert_non_null(p);
+	return p;
+}
+
+/* Once qemu-io is up; it takes its locks before it reads commands. */
+static int lock_when_held(bool rdonly, int want)
+{
+	const char *why;
+	int err = 0;
+
+	for (int i = 0; i < 100; i++) {
+		int fd = open_it();
+
+		err = file_lock(fd, rdonly, &why);
+		close(fd);
+		if (err == want)
+			break;
+		usleep(50 * 1000);
+	}
+	return err;
+}
+
+static void a_qemu_writer_keeps_us_out(void **state)
+{
+	FILE *p = hold("");
+
+	(void)state;
+	assert_int_equal(lock_when_held(false, -EBUSY), -EBUSY);
+	assert_int_equal(lock_when_held(true, -EBUSY), -EBUSY);
+	pclose(p);
+	assert_int_equal(lock_when_held(false, 0), 0);
+}
+
+/* qemu-io -r shares everything, so a writer may come beside it; qemu-nbd -r
+ * does not share resize, which our writer claims. */
+static void a_qemu_reader_lets_our_reader_in(void **state)
+{
+	FILE *p = hold("-r");
+
+	(void)state;
+	usleep(300 * 1000);
+	assert_int_equal(lock_when_held(true, 0), 0);
+	pclose(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(our_writer_keeps_qemu_writers_out),
+		cmocka_unit_test(our_reader_lives_with_qemu_readers_only),
+		cmocka_unit_test(a_qemu_writer_keeps_us_out),
+		cmocka_unit_test(a_qemu_reader_lets_our_reader_in),
+	};
+	int failed;
+
+	if (system("qemu-io --version >/dev/null 2>&1")) {
+		puts("SKIP: qemu-io is not installed");
+		return 77;
+	}
+	dir = rig_dir("/tmp");
+	snprintf(path, sizeof(path), "%s", rig_file(dir, "f", 65536));
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	rig_dir_remove(dir);
+	return failed;
+}
