@@ -110,9 +110,8 @@ void chan_close(struct chan *c)
 	}
 }
 
-#define CLOSED "its end of the control pipe is closed"
-
-static void broken(struct chan *c, const char *why, bool nonsense)
+/* Nonsense: it is no longer listened to. */
+static void mute(struct chan *c, const char *why)
 {
 	loop_timer_clear(&c->again);
 	c->mute = true;
@@ -120,7 +119,15 @@ static void broken(struct chan *c, const char *why, bool nonsense)
 	close_end(&c->rd);
 	close_end(&c->wr);
 	close_end(&c->fd);
-	c->ops->broken(c, why, nonsense);
+	c->ops->broken(c, why, true);
+}
+
+/* It has closed an end: it is dying.  What it has said before is still read. */
+static void closed(struct chan *c, struct loop_fd *f)
+{
+	loop_timer_clear(&c->again);
+	close_end(f);
+	c->ops->broken(c, "its end of the control pipe is closed", false);
 }
 
 /* --- out --- */
@@ -145,7 +152,7 @@ static void on_write(struct loop_fd *f, uint32_t events)
 	int err = events & EPOLLERR ? -EPIPE : msg_flush(f->fd, &c->out);
 
 	if (err < 0) {
-		broken(c, CLOSED, false);
+		closed(c, f);
 	} else if (err == 0 && c->wr_waits) {
 		c->wr_waits = false;
 		loop_fd_mod(ctl.loop, f, 0);
@@ -238,7 +245,7 @@ void chan_hello(struct chan *c)
 		memcpy(out.body, &h, sizeof(h));
 		msg_seal(&out, TAP_HELLO, 0, 0, 0, (uint32_t)full);
 		if (send_msg(c, &out)) {
-			broken(c, CLOSED, false);
+			closed(c, &c->wr);
 			return;
 		}
 	}
@@ -316,7 +323,7 @@ static void on_fd(struct loop_fd *f, uint32_t events)
 	if (!c->greeted)
 		greet(c);
 	else if (++c->spent > UNASKED_MAX)
-		broken(c, "it floods its socket", true);
+		mute(c, "it floods its socket");
 }
 
 /* --- in --- */
@@ -413,17 +420,17 @@ static void on_read(struct loop_fd *f, uint32_t events)
 		if (!c->greeted)	/* a dead daemon's conversation */
 			c->skipped = c->in.skipped;
 		if (c->in.skipped - c->skipped > SKIPPED_MAX) {
-			broken(c, "it sends garbage", true);
+			mute(c, "it sends garbage");
 			return;
 		}
 		if (r == 0)
 			return;
 		if (r < 0) {
-			broken(c, CLOSED, false);
+			closed(c, f);
 			return;
 		}
 		if (!take(c, &m) && over_allowance(c)) {
-			broken(c, "it floods its control pipe", true);
+			mute(c, "it floods its control pipe");
 			return;
 		}
 	}

@@ -16,7 +16,6 @@ struct forward {
 	struct call call;
 	struct vdisk *vd;	/* lives longer: its channel ends the call */
 	struct ask ask;
-	const char *act;
 	size_t bytes;
 	struct loop_timer timer;
 };
@@ -32,7 +31,7 @@ static void finish(struct forward *f)
 
 static void fail(struct forward *f, int err, const char *why)
 {
-	ask_fail(&f->ask, err, "%s: cannot %s: %s", vdisk_name(f->vd), f->act, why);
+	ask_fail(&f->ask, err, "%s", why);
 	finish(f);
 }
 
@@ -62,32 +61,29 @@ static void answered(struct call *c, int err, const struct msg *m)
 		finish(f);
 }
 
-void forward(struct vdisk *vd, struct ask *a, const char *act, uint16_t type,
+void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	     const char *text)
 {
 	struct forward *f;
 	int err = 0;
 
 	if (vd->state == VD_DEAD || vd->chan.mute || !vd->chan.greeted)
-		ask_fail(a, -ENXIO, "%s: cannot %s: it %s", vdisk_name(vd), act,
+		ask_fail(a, -ENXIO, "it %s",
 			 vd->chan.mute ? "talks nonsense" :
 			 vdisk_state_text(vd->state));
 	else if (vd->n_forwards >= FORWARDS_MAX)
-		ask_fail(a, -EBUSY, "%s: cannot %s: too much waits for it already",
-			 vdisk_name(vd), act);
+		ask_fail(a, -EBUSY, "too much waits for it already");
 	else
 		err = 1;
 	if (!err)
 		return;
 	f = calloc(1, sizeof(*f));
 	if (!f) {
-		ask_fail(a, -ENOMEM, "%s: cannot %s: %s", vdisk_name(vd), act,
-			 strerror(ENOMEM));
+		ask_fail(a, -ENOMEM, "%s", strerror(ENOMEM));
 		return;
 	}
 	f->call.done = answered;
 	f->vd = vd;
-	f->act = act;
 	list_init(&f->call.link);
 	loop_timer_init(&f->timer, late);
 	ask_init(&f->ask, a->client, a->id, a->type);

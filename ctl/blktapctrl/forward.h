@@ -11,7 +11,6 @@ struct vdisk;
 #define FORWARDS_MAX 32		/* of one disk */
 
 /* Ask vd's tapdisk `type` with that text; its answer is a's.  a is copied. */
-void forward(struct vdisk *vd, struct ask *a, const char *act, uint16_t type,
-	     const char *text);
+void forward(struct vdisk *vd, struct ask *a, uint16_t type, const char *text);
 
 #endif

@@ -102,7 +102,8 @@ static void answer(struct op *op)
 	if (op->err) {
 		explain(op, text, sizeof(text));
 		log_warn("%s", text);
-		ask_reply(&op->ask, 0, op->err, text, strnlen(text, TAP_TEXT_MAX));
+		/* The asker knows the rest. */
+		ask_reply(&op->ask, 0, op->err, op->why, strlen(op->why));
 		return;
 	}
 	if (!op->kind->quiet)

@@ -347,16 +347,15 @@ static void on_broken(struct chan *c, const char *why, bool nonsense)
 {
 	struct vdisk *vd = vd_of(c);
 
-	if (nonsense)
-		log_err("%s: not listened to any more: %s", vdisk_name(vd), why);
-	else	/* it is dying: its end will say it better */
-		log_dbg(LOG_CTL, "%s: %s", vdisk_name(vd), why);
-	if (vd->pidfd.fd < 0) {
+	if (vd->pidfd.fd < 0) {		/* nothing else tells */
 		vdisk_died(vd, "has ended");
-		return;
+	} else if (nonsense) {
+		log_err("%s: not listened to any more: %s", vdisk_name(vd), why);
+		op_event(vd, WAIT_CALL, -EIO, why);
+		op_event(vd, WAIT_HELLO, -EIO, why);
+	} else {			/* its end is near, and says more */
+		log_dbg(LOG_CTL, "%s: %s", vdisk_name(vd), why);
 	}
-	op_event(vd, WAIT_CALL, -EIO, why);
-	op_event(vd, WAIT_HELLO, -EIO, why);
 }
 
 const struct chan_ops vdisk_chan_ops = {

@@ -41,7 +41,8 @@ struct verb {
 	enum { TEXT_NONE, TEXT_SPEC, TEXT_MAYBE_SPEC, TEXT_AREAS } text;
 };
 
-/* Answer now. */
+/* Answer now.  A failure's text is the reason alone: the client knows what it has
+ * asked. */
 static void reply(struct request *r, int status, const void *body, size_t len)
 {
 	struct ask a;
@@ -60,44 +61,37 @@ static void refuse(struct request *r, int err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	log_dbg(LOG_CTL, "refused: %s", text);
+	log_dbg(LOG_CTL, "cannot %s: %s", r->verb->act, text);
 	reply(r, err, text, strnlen(text, TAP_TEXT_MAX));
 }
 
-/* The disk that pid and minor name; NULL, and the client has its answer.
- * bare: a minor without a disk will do, and is NULL without an answer. */
-static struct vdisk *find(struct request *r, bool bare)
+/* The disk that pid and minor name; NULL, and the client has its answer. */
+static struct vdisk *find(struct request *r)
 {
-	const char *act = r->verb->act;
 	int pid = r->v.pid, minor = r->v.minor;
 	struct vdisk *vd;
 
 	if (pid < 0 && minor < 0) {
-		refuse(r, -EINVAL, "cannot %s: neither minor nor pid given", act);
+		refuse(r, -EINVAL, "neither minor nor pid was given");
 		return NULL;
 	}
 	if (minor < 0) {
 		vd = vdisk_by_pid(pid);
 		if (!vd)
-			refuse(r, -ENODEV, "tapdisk %d: cannot %s: there is no such "
-			       "tapdisk", pid, act);
+			refuse(r, -ENODEV, "there is no tapdisk %d", pid);
 		return vd;
 	}
 	vd = minor_disk(minor);
-	if (!minor_taken(minor)) {
-		refuse(r, -ENODEV, "disk %d: cannot %s: there is no such disk",
-		       minor, act);
-		return NULL;
-	}
-	if (vd ? pid >= 0 && vd->pid != pid : pid >= 0) {
-		refuse(r, -ENODEV, "disk %d: cannot %s: tapdisk %d does not serve "
-		       "it", minor, act, pid);
-		return NULL;
-	}
-	if (!vd && !bare)
-		refuse(r, -ENODEV, "disk %d: cannot %s: no tapdisk serves it",
-		       minor, act);
-	return vd;
+	if (!minor_taken(minor))
+		refuse(r, -ENODEV, "there is no disk %d", minor);
+	else if (!vd)
+		refuse(r, -ENODEV, "no tapdisk serves disk %d", minor);
+	else if (pid >= 0 && vd->pid != pid)
+		refuse(r, -ENODEV, "tapdisk %d serves disk %d, not %d", vd->pid,
+		       minor, pid);
+	else
+		return vd;
+	return NULL;
 }
 
 static void begin(struct request *r, struct vdisk *vd)
@@ -105,13 +99,12 @@ static void begin(struct request *r, struct vdisk *vd)
 	struct op *op = op_new(r->verb->kind, &r->v, r->text);
 
 	if (!op) {
-		refuse(r, -ENOMEM, "cannot %s: %s", r->verb->act, strerror(ENOMEM));
+		refuse(r, -ENOMEM, "%s", strerror(ENOMEM));
 		return;
 	}
 	if (op_start(op, vd)) {
 		op_free(op);
-		refuse(r, -EBUSY, "%s: cannot %s: too much waits for it already",
-		       vdisk_name(vd), r->verb->act);
+		refuse(r, -EBUSY, "too much waits for it already");
 		return;
 	}
 	ask_init(&op->ask, r->client, r->id, r->verb->type);
@@ -122,15 +115,14 @@ static void begin(struct request *r, struct vdisk *vd)
 static void do_new(struct request *r)
 {
 	if (ctl.leaving)
-		refuse(r, -ESHUTDOWN, "cannot %s: the daemon is shutting down",
-		       r->verb->act);
+		refuse(r, -ESHUTDOWN, "the daemon is shutting down");
 	else
 		begin(r, NULL);
 }
 
 static void do_op(struct request *r)
 {
-	struct vdisk *vd = find(r, false);
+	struct vdisk *vd = find(r);
 
 	if (vd)
 		begin(r, vd);
@@ -142,15 +134,14 @@ static void do_attach(struct request *r)
 	struct vdisk *vd;
 
 	if (r->v.pid < 0 || r->v.minor < 0) {
-		refuse(r, -EINVAL, "cannot attach: both minor and pid are needed");
+		refuse(r, -EINVAL, "both minor and pid are needed");
 		return;
 	}
 	vd = vdisk_by_pid(r->v.pid);
 	if (vd)
 		begin(r, vd);
 	else
-		refuse(r, -ENODEV, "tapdisk %d: cannot attach: there is no such "
-		       "tapdisk", r->v.pid);
+		refuse(r, -ENODEV, "there is no tapdisk %d", r->v.pid);
 }
 
 /* free and destroy: a minor that no tapdisk serves is simply freed. */
@@ -160,7 +151,7 @@ static void do_free(struct request *r)
 
 	if (r->v.minor < 0 || !minor_taken(r->v.minor) ||
 	    minor_disk(r->v.minor) || r->v.pid >= 0) {
-		vd = find(r, true);
+		vd = find(r);
 		if (vd)
 			begin(r, vd);
 		return;
@@ -193,7 +184,7 @@ static void do_allocate(struct request *r)
 	size_t len;
 
 	if (n < 0) {
-		refuse(r, n, "cannot allocate: %s",
+		refuse(r, n, "%s",
 		       n == -ENOSPC ? "all minors are taken" :
 		       n == -EEXIST ? "that minor is taken" : strerror(-n));
 		return;
@@ -206,7 +197,7 @@ static void do_allocate(struct request *r)
 static void do_info(struct request *r)
 {
 	union disk_body body;
-	struct vdisk *vd = find(r, false);
+	struct vdisk *vd = find(r);
 
 	if (vd)
 		reply(r, 0, &body, vdisk_tell(vd, &body.d, sizeof(body)));
@@ -237,18 +228,18 @@ static void do_forward(struct request *r)
 
 	if (r->verb->type == TAP_CTL_DEBUG && r->v.minor < 0 && r->v.pid < 0) {
 		if (log_areas_set(r->text))
-			refuse(r, -EINVAL, "cannot debug '%s': want some of %s",
-			       r->text, log_areas_help());
+			refuse(r, -EINVAL, "no such area: want some of %s",
+			       log_areas_help());
 		else
 			reply(r, 0, NULL, 0);
 		return;
 	}
-	vd = find(r, false);
+	vd = find(r);
 	if (!vd)
 		return;
 	ask_init(&a, r->client, r->id, r->verb->type);
-	forward(vd, &a, r->verb->act,
-		r->verb->type == TAP_CTL_STATS ? TAP_STATS : TAP_DEBUG, r->text);
+	forward(vd, &a, r->verb->type == TAP_CTL_STATS ? TAP_STATS : TAP_DEBUG,
+		r->text);
 }
 
 static const struct verb verbs[] = {
@@ -279,7 +270,7 @@ static bool parse(struct request *r, const struct msg *m)
 
 	if (m->hdr->len < sizeof(r->v) || m->hdr->status ||
 	    msg_text(m, sizeof(r->v), r->text, sizeof(r->text))) {
-		refuse(r, -EBADMSG, "cannot %s: bad message", v->act);
+		refuse(r, -EBADMSG, "bad message");
 		return false;
 	}
 	memcpy(&r->v, m->body, sizeof(r->v));
@@ -290,8 +281,7 @@ static bool parse(struct request *r, const struct msg *m)
 	} else if (v->text == TEXT_SPEC ||
 		   (v->text == TEXT_MAYBE_SPEC && r->text[0])) {
 		if (policy_spec(r->text)) {
-			refuse(r, -EINVAL, "cannot %s '%s': want TYPE:/path", v->act,
-			       r->text);
+			refuse(r, -EINVAL, "'%s' is not TYPE:/path", r->text);
 			return false;
 		}
 	}
