@@ -77,7 +77,7 @@ static int take_value(struct call *c, const struct opt *t, const char *value)
 	return 0;
 }
 
-/* One pass over the options; -h and --version are left to the caller. */
+/* The options up to the first operand; -h and --version are for the caller. */
 static int take_options(struct call *c, struct opts *o, bool *help)
 {
 	int id, err;
@@ -88,10 +88,10 @@ static int take_options(struct call *c, struct opts *o, bool *help)
 			return -EINVAL;
 		case OPT_HELP:
 			*help = true;
-			return 0;
+			break;
 		case OPT_VERSION:
 			c->value[OPT_VERSION] = "";
-			return 0;
+			break;
 		case OPT_RUNDIR:
 			if (rundir_set(o->value))
 				return call_usage(c, "bad run directory '%s': "
@@ -108,10 +108,11 @@ static int take_options(struct call *c, struct opts *o, bool *help)
 				return err;
 		}
 	}
-	if (o->next < o->argc && c->verb->operands)
-		c->operand = o->argv[o->next++];
-	if (o->next < o->argc)
-		return call_usage(c, "'%s' is too much", o->argv[o->next]);
+	return 0;
+}
+
+static int check_need(const struct call *c)
+{
 	for (const char *n = c->verb->need; n && *n; n++) {
 		const struct opt *t = find_opt(c->verb->opts, *n);
 
@@ -121,6 +122,8 @@ static int take_options(struct call *c, struct opts *o, bool *help)
 	return 0;
 }
 
+/* Options may stand behind an operand as well: each round takes options up to
+ * an operand, which is argv[0] of the next round. */
 int call_parse(struct call *c, int argc, char **argv, bool *help)
 {
 	char prog[64];
@@ -128,8 +131,18 @@ int call_parse(struct call *c, int argc, char **argv, bool *help)
 	int err;
 
 	snprintf(prog, sizeof(prog), "%s %s", TAPCTL, c->verb->name);
-	opts_init(&o, c->verb->opts, prog, argc, argv);
-	err = take_options(c, &o, help);
-	opts_free(&o);
-	return err;
+	for (;;) {
+		opts_init(&o, c->verb->opts, prog, argc, argv);
+		err = take_options(c, &o, help);
+		opts_free(&o);
+		if (err || *help || c->value[OPT_VERSION])
+			return err;
+		argc -= o.next;
+		argv += o.next;
+		if (!argc)
+			return check_need(c);
+		if (c->operand || !c->verb->operand)
+			return call_usage(c, "'%s' is too much", argv[0]);
+		c->operand = argv[0];
+	}
 }

@@ -59,6 +59,8 @@ int disk_parse(struct disk *k, const struct msg *m)
 	k->state = d->state;
 	k->flags = d->flags;
 	k->img = d->img;
+	if (k->state & TAP_ST_CLOSED)
+		k->spec[0] = '\0';	/* the last image is not its any more */
 	split_spec(k);
 	return 0;
 }

@@ -36,7 +36,7 @@ struct verb {
 	 * checked numbers.  One without help is tapdisk3's and refused. */
 	const struct opt *opts;
 	const char *need;	/* letters of the options that must be there */
-	unsigned operands;	/* at most */
+	bool operand;		/* one may follow */
 	uint16_t ask;		/* TAP_CTL_* */
 	int (*run)(struct call *c);
 };

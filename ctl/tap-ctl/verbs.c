@@ -126,7 +126,7 @@ const struct verb ctl_verbs[] = {
 	  .help = "grow a disk while it runs",
 	  .more = "SIZE is bytes, or with k, M, G, T.  Without it the disk "
 		  "takes up what its\nimage has grown to.\n",
-	  .opts = opts_wait, .need = "m", .operands = 1,
+	  .opts = opts_wait, .need = "m", .operand = true,
 	  .ask = TAP_CTL_RESIZE, .run = run_resize },
 	{ .name = "stats", .args = "-m MINOR [-p PID]",
 	  .help = "counters and latencies of a disk, as JSON",
@@ -143,7 +143,7 @@ const struct verb ctl_verbs[] = {
 	  .more = "AREAS is for example ring,disk or ring=0 or all or none.  "
 		  "Without -m and -p\nthe daemon's own.\n",
 	  .act = "set debug areas",
-	  .opts = opts_disk, .operands = 1, .ask = TAP_CTL_DEBUG,
+	  .opts = opts_disk, .operand = true, .ask = TAP_CTL_DEBUG,
 	  .run = run_debug },
 	{ .name = "shutdown", .args = "[-t SECS]",
 	  .help = "close every disk, then end the daemon", .act = "shut down",

@@ -56,7 +56,7 @@ says "pid=$pid minor=0 state=0x2" tap-ctl list
 refuse any tap-ctl attach -p "$pid" -m 0
 says "" tap-ctl open -p "$pid" -m 0 -a "aio:$T/a.img"
 says "pid=$pid minor=0 state=0 args=aio:$T/a.img" tap-ctl list
-refuse 16 tap-ctl detach -p "$pid" -m 0
+refuse 22 tap-ctl detach -p "$pid" -m 0
 says "" tap-ctl close -p "$pid" -m 0
 says "pid=$pid minor=0 state=0x2" tap-ctl list
 json . '{"minor":0}' tap-ctl open -m 0 -a "aio:$T/a.img" -R

@@ -47,11 +47,11 @@ wrong 21 'dir' tap-ctl create -a "aio:$T/dir"
 wrong any 'fifo.*(regular|block)' tap-ctl create -a "aio:$T/fifo"
 wrong any '(regular|block)' tap-ctl create -a aio:/dev/null
 wrong 40 'loop' tap-ctl create -a "aio:$T/loop"
-wrong 36 'too long' tap-ctl create -a "aio:/$nlong"
+wrong 36 'cannot create' tap-ctl create -a "aio:/$nlong"
 wrong 20 'not a directory' tap-ctl create -a "aio:$T/good.img/x"
 wrong any 'cannot create' tap-ctl create -a "aio:relative.img"
 # The name.
-wrong 22 'bogus' tap-ctl create -a "bogus:$T/good.img"
+wrong 2 'bogus' tap-ctl create -a "bogus:$T/good.img"
 wrong 22 'cannot create' tap-ctl create -a aio:
 wrong 22 'cannot create' tap-ctl create -a "$T/good.img"
 wrong 22 'cannot create' tap-ctl create -a ''
@@ -61,9 +61,9 @@ wrong 22 'cannot create' tap-ctl create -a 'error:op=read|'
 wrong 22 'cannot create' tap-ctl create -a ram:lots
 wrong 36 'too many' tap-ctl create -a "aio:/$long"
 # A second writer; a second reader of what is written.
-wrong 11 'lock|in use' tap-ctl create -a "aio:$T/used.img"
-wrong 11 'lock|in use' tap-ctl create -a "file:$T/dir/../used.img"
-wrong 11 'lock|in use' tap-ctl create -R -a "aio:$T/used.img"
+wrong 16 'another program' tap-ctl create -a "aio:$T/used.img"
+wrong 16 'another program' tap-ctl create -a "file:$T/dir/../used.img"
+wrong 16 'another program' tap-ctl create -R -a "aio:$T/used.img"
 # The command line.
 wrong 22 "unknown verb 'bogus'" tap-ctl bogus
 wrong 22 'unknown option' tap-ctl pause -z
@@ -77,7 +77,7 @@ wrong 22 'not a pid' tap-ctl destroy -m "$used" -p 0x1
 wrong 22 'too much' tap-ctl check now
 wrong 22 'run directory' tap-ctl --rundir not/absolute list
 wrong 22 'run directory' env BLKTAP_RUNDIR= tap-ctl list
-wrong 22 'run directory' tap-ctl --rundir "/$nlong" list
+wrong 36 'run directory' tap-ctl --rundir "/$nlong" list
 wrong 95 'not supported' tap-ctl create -a "aio:$T/good.img" -2 x
 wrong 111 'not running' tap-ctl --rundir "$T" list
 # The disk and its state.
@@ -88,7 +88,7 @@ wrong 19 'disk 77' tap-ctl open -m 77 -a "aio:$T/good.img"
 wrong 19 '77' tap-ctl attach -m 77 -p "$usedpid"
 wrong 19 "disk $used" tap-ctl pause -m "$used" -p 1
 wrong any "disk $used" tap-ctl free -m "$used"
-wrong 16 "disk $used" tap-ctl detach -m "$used"
+wrong 22 "disk $used.*open" tap-ctl detach -m "$used"
 wrong any "disk $used" tap-ctl open -m "$used" -a "aio:$T/good.img"
 wrong any "disk $used" tap-ctl unpause -m "$used"
 wrong 34 "disk $used" tap-ctl resize -m "$used" 1M
@@ -115,7 +115,7 @@ refuse 2 tap-ctl unpause -m "$used"
 [ "$(disk_json "$used" | jq -c '[.state, .unpause_failed]')" = '["paused",true]' ] ||
 	fail "after a failed unpause: $(disk_json "$used")"
 settle
-wrong 22 "disk $used" tap-ctl unpause -m "$used" -a "bogus:$T/away.img"
+wrong 2 "disk $used" tap-ctl unpause -m "$used" -a "bogus:$T/away.img"
 wrong any "disk $used" tap-ctl pause -m "$used" -p 1
 mv "$T/away.img" "$T/used.img"
 tap-ctl unpause -m "$used" || fail "unpause"

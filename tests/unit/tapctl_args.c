@@ -76,6 +76,9 @@ static void test_values_reach_the_call(void **state)
 	assert_string_equal(call.value['t'], "aio");
 	assert_int_equal(parse("resize -m 1 2G"), 0);
 	assert_string_equal(call.operand, "2G");
+	assert_int_equal(parse("resize 2G --json -m 1"), 0);	/* or behind it */
+	assert_string_equal(call.operand, "2G");
+	assert_true(call.json && call.minor == 1);
 	assert_int_equal(parse("pause --help"), 0);		/* without -m */
 	assert_true(help);
 }

@@ -62,6 +62,8 @@ static const struct line lines[] = {
 	{ -1, 3, 1, "aio:/x", "minor=3 state=0x1 args=aio:/x\n",
 	  "       -    3  0x1        aio /x\n" },
 	{ 5, 3, 2, "", "pid=5 minor=3 state=0x2\n", "       5    3  0x2          - -\n" },
+	{ 5, 3, 2, "aio:/was", "pid=5 minor=3 state=0x2\n",
+	  "       5    3  0x2          - -\n" },
 	{ 5, 3, 0x220, "log:x|delay:ms=1|aio:/d|e:f",
 	  "pid=5 minor=3 state=0x220 args=log:x|delay:ms=1|aio:/d|e:f\n",
 	  "       5    3 0x220        aio /d|e:f\n" },
