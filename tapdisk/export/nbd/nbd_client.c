@@ -142,7 +142,7 @@ void nbd_client_settle(struct nbd_client *c)
 		c->rbuf = NULL;
 		c->rpos = c->rend = 0;
 	}
-	if (!sent_all(c) && !c->blocked && list_empty(&c->push))
+	if (((!sent_all(c) && !c->blocked) || c->paced) && list_empty(&c->push))
 		list_add(&c->s->dirty, &c->push);
 	want = (reading(c) ? EPOLLIN : 0) | (c->blocked ? EPOLLOUT : 0);
 	if (want != c->events) {
@@ -347,7 +347,9 @@ static void client_event(struct loop_fd *f, uint32_t events)
 		if (c->choked)
 			nbd_client_parse(c);
 	}
-	if (reading(c) && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+	if (c->paced)
+		;		/* it has had its share of this pass */
+	else if (reading(c) && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		client_recv(c);
 	else if (events & (EPOLLHUP | EPOLLERR))
 		nbd_client_drop(c, NULL);	/* it hears no answer any more */

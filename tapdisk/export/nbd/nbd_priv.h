@@ -32,6 +32,7 @@
 #define NBD_RBUF	((size_t)256 << 10)	/* one receive */
 #define NBD_RBUF_BULK	((size_t)4 << 10)	/* beside a big payload */
 #define NBD_BULK	(64u << 10)		/* a big payload */
+#define NBD_PASS	(512u << 10)		/* payload bytes taken up in a pass */
 #define NBD_STATUS_MAX	512u			/* extents in one answer */
 
 #define NBD_HANDSHAKE_NS (10 * 1000000000ull)	/* to reach transmission */
@@ -72,7 +73,7 @@ struct nbd_client {
 	struct disk_front front;
 	struct nbd_server *s;
 	struct list link;	/* on s->clients */
-	struct list push;	/* on s->dirty: has something to send */
+	struct list push;	/* on s->dirty: something to send, or paced */
 	struct loop_fd fd;
 	uint32_t events;	/* that the loop watches for */
 	struct loop_timer timer; /* handshake; or the last replies */
@@ -84,6 +85,7 @@ struct nbd_client {
 	bool held;		/* the disk is quiet: take nothing */
 	bool choked;		/* no op, memory or room for a reply */
 	bool blocked;		/* the socket takes nothing more now */
+	bool paced;		/* NBD_PASS is used up: goes on after the push */
 	struct nbd_neg neg;
 
 	uint8_t *rbuf;		/* NBD_RBUF; kept only while it holds something */

@@ -322,16 +322,16 @@ static void payload_copy(struct nbd_client *c)
 	nbd_payload_got(c, n);
 }
 
-/* The next request of the receive buffer: true if one was taken. */
-static bool request_take(struct nbd_client *c, const struct nbd_export *x)
+/* The next request of the receive buffer, which is whole: true if it was taken,
+ * and its payload counted. */
+static bool request_take(struct nbd_client *c, const struct nbd_export *x,
+			 uint64_t *taken)
 {
 	struct nbd_request q;
 	struct nbd_op *op;
 	uint32_t room = 0;
 	int err;
 
-	if (c->rend - c->rpos < NBD_REQUEST_LEN)
-		return false;
 	if (!nbd_request_get(&q, c->rbuf + c->rpos)) {
 		nbd_client_drop(c, "that is no request of the protocol");
 		return false;
@@ -367,6 +367,7 @@ static bool request_take(struct nbd_client *c, const struct nbd_export *x)
 	op->err = err;
 	c->rpos += NBD_REQUEST_LEN;
 	c->requests++;
+	*taken += room;
 	if (nbd_request_payload(&q)) {
 		c->bulk = q.length >= NBD_BULK;
 		c->rx = op;
@@ -381,14 +382,22 @@ static bool request_take(struct nbd_client *c, const struct nbd_export *x)
 void nbd_requests(struct nbd_client *c)
 {
 	struct nbd_export x;
+	uint64_t taken = 0;
 
 	nbd_export_now(c->s, &x);
 	c->choked = false;
 	while (c->phase == NBD_LEAVING ||
 	       (c->phase == NBD_TRANSMISSION && !c->held)) {
-		if (c->rx && c->rpos < c->rend)
+		if (c->rx && c->rpos < c->rend) {
 			payload_copy(c);
-		else if (c->rx || !request_take(c, &x))
+			continue;
+		}
+		if (c->rx || c->rend - c->rpos < NBD_REQUEST_LEN)
+			break;
+		/* Big requests go by a few at a time: the client takes the first
+		 * answer while we work on the next. */
+		c->paced = taken >= NBD_PASS;
+		if (c->paced || !request_take(c, &x, &taken))
 			break;
 	}
 }

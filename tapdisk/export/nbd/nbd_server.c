@@ -23,20 +23,24 @@ void nbd_export_now(const struct nbd_server *s, struct nbd_export *x)
 	x->minor = s->minor;
 }
 
+/* Send what this pass has brought; then those go on that were waiting for it. */
 static bool server_push(struct loop_hook *h)
 {
 	struct nbd_server *s = container_of(h, struct nbd_server, push);
-	struct list *e;
+	struct list now = LIST_INIT(now), *e;
 	bool more = false;
 
-	while ((e = list_pop(&s->dirty))) {
+	while ((e = list_pop(&s->dirty)))
+		list_add(&now, e);
+	while ((e = list_pop(&now))) {
 		struct nbd_client *c = container_of(e, struct nbd_client, push);
-		bool choked = c->choked;
+		bool waits = c->choked || c->paced;
 
 		nbd_client_send(c);
-		if (choked)
+		c->paced = false;
+		if (waits)
 			nbd_client_parse(c);
-		more |= choked && !c->choked;
+		more |= waits && !c->choked;
 		nbd_client_settle(c);
 	}
 	if (s->bufs.cached && !loop_timer_is_set(&s->tick))
