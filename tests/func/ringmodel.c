@@ -1,6 +1,6 @@
 /* ringmodel.c - random requests through a ring, against a model in memory.
  *
- *	ringmodel SOCKET SEED OPS DEPTH ABI QUEUES ORDER [DUMP]
+ *	ringmodel SOCKET SEED OPS DEPTH ABI QUEUES ORDER [DUMP|-]
  *
  * Reads, writes, barriers, flushes, discards and requests that leave the disk
  * are in flight together, and overlap: on a small disk most of them do.  Every
@@ -14,7 +14,9 @@
  *     candidate's answer has been answered itself.
  * M2  A read may see a candidate unless it was superseded before the read was
  *     issued.
- * M3  A discard adds zeroes as a candidate and supersedes nothing: it is a hint.
+ * M3  With "-" for DUMP nobody knows what the disk holds at first, and nothing is
+ *     compared at the end; else it holds zeroes.
+ * M4  A discard adds zeroes as a candidate and supersedes nothing: it is a hint.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -32,6 +34,7 @@
 #define SLOT_PAGES 40u		/* of a request's buffer */
 #define MAX_CAND 512u
 #define NEVER UINT64_MAX
+#define ANY UINT64_MAX		/* the tag of what nobody knows: M3 */
 
 enum op { OP_READ, OP_WRITE, OP_BARRIER, OP_FLUSH, OP_DISCARD };
 static const char *const op_names[] = {
@@ -159,14 +162,15 @@ static void check_read(const struct slot *t)
 
 		memcpy(w, t->buf + (size_t)i * SECTOR, SECTOR);
 		for (unsigned k = 1; k < WORDS; k++)
-			if (w[k] != w[0])
+			if (w[k] != w[0] && s->c[0].tag != ANY)
 				die("request %llu: sector %llu is torn at word %u: %#llx, %#llx",
 				    (unsigned long long)t->id,
 				    (unsigned long long)sect, k,
 				    (unsigned long long)w[0],
 				    (unsigned long long)w[k]);
 		for (unsigned j = 0; j < s->n && !ok; j++)	/* M2 */
-			ok = w[0] == word_of(s->c[j].tag, sect) &&
+			ok = (s->c[j].tag == ANY ||
+			      w[0] == word_of(s->c[j].tag, sect)) &&
 			     s->c[j].superseded >= t->issued;
 		if (!ok)
 			die("request %llu: sector %llu reads %#llx, of write %llu and sector %llu; %u candidates, the last of write %llu",
@@ -363,10 +367,12 @@ static unsigned number(const char *s)
 int main(int argc, char **argv)
 {
 	struct tapring_opts o = { 0 };
+	bool dirty;
 	int err;
 
 	if (argc < 8)
-		die("usage: SOCKET SEED OPS DEPTH ABI QUEUES ORDER [DUMP]");
+		die("usage: SOCKET SEED OPS DEPTH ABI QUEUES ORDER [DUMP|-]");
+	dirty = argc > 8 && !strcmp(argv[8], "-");
 	seed = strtoull(argv[2], NULL, 0);
 	rng = seed * 2 + 1;
 	depth = number(argv[4]) < MAX_DEPTH ? number(argv[4]) : MAX_DEPTH;
@@ -386,14 +392,14 @@ int main(int argc, char **argv)
 	if (!disk)
 		die("no memory");
 	for (uint64_t i = 0; i < nsect; i++) {
-		cand_add(&disk[i], 0, 0);
+		cand_add(&disk[i], dirty ? ANY : 0, 0);
 		disk[i].c[0].answered = 0;
 	}
 	for (unsigned i = 0; i < depth; i++)
 		slots[i].mem = (char *)tapring_data(ring, NULL) +
 			       (size_t)i * SLOT_PAGES * TAPRING_PAGE;
 	run(strtoull(argv[3], NULL, 0));
-	if (argc > 8)
+	if (argc > 8 && !dirty)
 		read_all(argv[8]);
 	printf("seed %llu: %llu requests, depth %u, abi %u, %u queues of order %u, %u segments\n",
 	       (unsigned long long)seed, (unsigned long long)nops, depth,

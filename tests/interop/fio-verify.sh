@@ -13,13 +13,15 @@ truncate -s ${size}M "$T/disk.img"
 start_ctl
 create "aio:$T/disk.img"
 
-# verify DEPTH OPTION...: all of the disk is written in random order and read back
+# verify DEPTH OPTION...: written in random order, and read back.  Overlapping
+# writes in flight have no result that fio could expect: it avoids them.
 verify()
 {
 	local depth=$1
 	shift
 	fio_nbd "$URI" --rw=randwrite --iodepth="$depth" --size=${size}M \
-		--randseed="$SEED" --verify=crc32c --verify_fatal=1 "$@" ||
+		--randseed="$SEED" --serialize_overlap=1 \
+		--verify=crc32c --verify_fatal=1 "$@" ||
 		fail "depth $depth, $* (seed $SEED)"
 	note "ok: depth $depth, $*"
 }

@@ -20,7 +20,7 @@ for sector in 4096 512; do
 			"--bs=512 --rw=write --size=2M" "--bs=4k" "--bs=1m"; do
 		# shellcheck disable=SC2086
 		fio_nbd "$URI" --rw=randwrite --iodepth=32 --size=${size}M \
-			--blockalign=512 --randseed="$SEED" \
+			--blockalign=512 --randseed="$SEED" --serialize_overlap=1 \
 			--verify=crc32c --verify_fatal=1 $o ||
 			fail "sectors of $sector, $o (seed $SEED)"
 		note "ok: sectors of $sector, $o"

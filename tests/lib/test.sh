@@ -53,9 +53,9 @@ _cleanup()
 	_rc=$?
 	trap - EXIT HUP INT TERM
 	set +e
-	# the disks of whatever daemon lives; its tapdisks are told, not killed
 	for _p in $(tapdisk_pids) $_pids $CTL_PID; do
 		kill -KILL "$_p" 2>/dev/null
+		{ wait "$_p"; } 2>/dev/null	# quietly
 	done
 	eval "$_undo"
 	if grep -qsE 'Sanitizer|runtime error:|assertion' "$T/ctl.log"; then
