@@ -81,7 +81,7 @@ enum tap_type {
 	TAP_FILE_RSP	= 31,	/* status < 0 and why */
 
 	/* tap-ctl asks, blktapctrl answers.  Payload: struct tap_verb; answer
-	 * as said, and text after failure. */
+	 * as said, and after failure the whole line: who, act and reason. */
 	TAP_CTL_LIST	= 64,	/* -> struct tap_disk each, TAP_MORE; an empty
 				 * payload ends it */
 	TAP_CTL_ALLOCATE = 66,	/* -> struct tap_disk (minor; path = marker) */

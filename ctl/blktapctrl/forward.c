@@ -20,6 +20,11 @@ struct forward {
 	struct loop_timer timer;
 };
 
+static const char *act(const struct ask *a)
+{
+	return a->type == TAP_CTL_STATS ? "tell statistics" : "debug";
+}
+
 static void finish(struct forward *f)
 {
 	chan_forget(&f->call);
@@ -31,7 +36,8 @@ static void finish(struct forward *f)
 
 static void fail(struct forward *f, int err, const char *why)
 {
-	ask_fail(&f->ask, err, "%s", why);
+	ask_fail(&f->ask, err, "%s: cannot %s: %s", vdisk_name(f->vd), act(&f->ask),
+		 why);
 	finish(f);
 }
 
@@ -64,22 +70,22 @@ static void answered(struct call *c, int err, const struct msg *m)
 void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	     const char *text)
 {
+	const char *why = NULL;
 	struct forward *f;
-	int err = 0;
+	int err;
 
-	if (vd->state == VD_DEAD || vd->chan.mute || !vd->chan.greeted)
-		ask_fail(a, -ENXIO, "it %s",
-			 vd->chan.mute ? "talks nonsense" :
-			 vdisk_state_text(vd->state));
+	if (vd->chan.mute)
+		why = "its tapdisk talks nonsense";
+	else if (!vd->chan.greeted)
+		why = "its tapdisk does not answer";
+	else if (vd->state == VD_DEAD)
+		why = "it is dead";
 	else if (vd->n_forwards >= FORWARDS_MAX)
-		ask_fail(a, -EBUSY, "too much waits for it already");
-	else
-		err = 1;
-	if (!err)
-		return;
-	f = calloc(1, sizeof(*f));
+		why = "too much waits for it already";
+	f = why ? NULL : calloc(1, sizeof(*f));
 	if (!f) {
-		ask_fail(a, -ENOMEM, "%s", strerror(ENOMEM));
+		ask_fail(a, why ? -ENXIO : -ENOMEM, "%s: cannot %s: %s",
+			 vdisk_name(vd), act(a), why ? why : strerror(ENOMEM));
 		return;
 	}
 	f->call.done = answered;

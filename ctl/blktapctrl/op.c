@@ -87,7 +87,7 @@ static const char *name(const struct op *op)
 /* "disk 3: cannot open aio:/srv/a: No such file or directory" */
 static void explain(const struct op *op, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s: cannot %s%s%s: %s", name(op), op->kind->act,
+	snprintf(buf, len, "%s: cannot %s%s%.256s: %s", name(op), op->kind->act,
 		 *op->text ? " " : "", op->text, op->why);
 }
 
@@ -97,13 +97,12 @@ static void answer(struct op *op)
 		struct tap_disk d;
 		char room[TAP_MSG_MAX - sizeof(struct tap_hdr)];
 	} body;
-	char text[TAP_TEXT_MAX + 1];
+	char text[sizeof(op->why) + 384];
 
 	if (op->err) {
 		explain(op, text, sizeof(text));
 		log_warn("%s", text);
-		/* The asker knows the rest. */
-		ask_reply(&op->ask, 0, op->err, op->why, strlen(op->why));
+		ask_reply(&op->ask, 0, op->err, text, strlen(text));
 		return;
 	}
 	if (!op->kind->quiet)

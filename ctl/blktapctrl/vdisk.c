@@ -179,13 +179,15 @@ size_t vdisk_tell(const struct vdisk *vd, struct tap_disk *d, size_t room)
 
 void vdisk_kill(struct vdisk *vd)
 {
-	if (vd->state != VD_DEAD)
-		proc_kill(vd);
+	if (vd->state == VD_DEAD)
+		return;
+	vd->killed = true;
+	proc_kill(vd);
 }
 
 void vdisk_died(struct vdisk *vd, const char *how)
 {
-	bool expected = vd->state == VD_LEAVING || vd->gone;
+	bool expected = vd->state == VD_LEAVING || vd->killed;
 
 	snprintf(vd->end, sizeof(vd->end), "%s", how);
 	if (expected)

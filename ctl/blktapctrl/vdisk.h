@@ -48,7 +48,8 @@ struct vdisk {
 	bool child;		/* ours to reap */
 	bool created;		/* half of a create until it is open */
 	bool gone;		/* forgotten: freed when its operation ends */
-	bool doomed;		/* killed: to be forgotten when it has ended */
+	bool killed;		/* by us */
+	bool doomed;		/* to be forgotten when it has ended */
 	bool adopting;		/* adopt.c waits for its HELLO */
 	bool failed_resume;
 	enum vdisk_state state, before;	/* before: what a failed call leaves */

@@ -41,8 +41,7 @@ struct verb {
 	enum { TEXT_NONE, TEXT_SPEC, TEXT_MAYBE_SPEC, TEXT_AREAS } text;
 };
 
-/* Answer now.  A failure's text is the reason alone: the client knows what it has
- * asked. */
+/* Answer now. */
 static void reply(struct request *r, int status, const void *body, size_t len)
 {
 	struct ask a;
@@ -55,14 +54,19 @@ static void refuse(struct request *r, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 static void refuse(struct request *r, int err, const char *fmt, ...)
 {
-	char text[TAP_TEXT_MAX + 1];
+	char why[1024], who[32] = "", text[sizeof(why) + 128];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	log_dbg(LOG_CTL, "cannot %s: %s", r->verb->act, text);
-	reply(r, err, text, strnlen(text, TAP_TEXT_MAX));
+	if (r->v.minor >= 0)
+		snprintf(who, sizeof(who), "disk %d: ", r->v.minor);
+	else if (r->v.pid >= 0)
+		snprintf(who, sizeof(who), "tapdisk %d: ", r->v.pid);
+	snprintf(text, sizeof(text), "%scannot %s: %s", who, r->verb->act, why);
+	log_dbg(LOG_CTL, "%s", text);
+	reply(r, err, text, strlen(text));
 }
 
 /* The disk that pid and minor name; NULL, and the client has its answer. */
@@ -78,17 +82,16 @@ static struct vdisk *find(struct request *r)
 	if (minor < 0) {
 		vd = vdisk_by_pid(pid);
 		if (!vd)
-			refuse(r, -ENODEV, "there is no tapdisk %d", pid);
+			refuse(r, -ENODEV, "there is no such tapdisk");
 		return vd;
 	}
 	vd = minor_disk(minor);
 	if (!minor_taken(minor))
-		refuse(r, -ENODEV, "there is no disk %d", minor);
+		refuse(r, -ENODEV, "there is no such disk");
 	else if (!vd)
-		refuse(r, -ENODEV, "no tapdisk serves disk %d", minor);
+		refuse(r, -ENODEV, "no tapdisk serves it");
 	else if (pid >= 0 && vd->pid != pid)
-		refuse(r, -ENODEV, "tapdisk %d serves disk %d, not %d", vd->pid,
-		       minor, pid);
+		refuse(r, -ENODEV, "tapdisk %d serves it, not %d", vd->pid, pid);
 	else
 		return vd;
 	return NULL;
@@ -281,7 +284,7 @@ static bool parse(struct request *r, const struct msg *m)
 	} else if (v->text == TEXT_SPEC ||
 		   (v->text == TEXT_MAYBE_SPEC && r->text[0])) {
 		if (policy_spec(r->text)) {
-			refuse(r, -EINVAL, "'%s' is not TYPE:/path", r->text);
+			refuse(r, -EINVAL, "'%.256s' is not TYPE:/path", r->text);
 			return false;
 		}
 	}
@@ -291,11 +294,12 @@ static bool parse(struct request *r, const struct msg *m)
 void verbs_do(struct client *c, const struct msg *m)
 {
 	static struct request r;	/* one at a time: the loop's */
-	static struct verb unknown = { .act = "do this" };
+	static struct verb unknown = { .act = "answer" };
 
 	r.client = c;
 	r.id = m->hdr->id;
 	r.verb = NULL;
+	r.v = (struct tap_verb){ .pid = -1, .minor = -1 };
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		if (verbs[i].type == m->hdr->type)
 			r.verb = &verbs[i];
