@@ -155,7 +155,7 @@ static void ordered(struct loop_fd *f, uint32_t events)
 	}
 }
 
-int rig_serve(const char *spec, unsigned flags, int listen_fd, int ctl_fd,
+int nbd_rig_serve(const char *spec, unsigned flags, int listen_fd, int ctl_fd,
 	      uint64_t poll_ns)
 {
 	struct serve s = { .spec = spec, .flags = flags,
@@ -186,7 +186,7 @@ int rig_serve(const char *spec, unsigned flags, int listen_fd, int ctl_fd,
 	return s.rc;
 }
 
-int rig_listen(const char *path)
+int nbd_rig_listen(const char *path)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -197,7 +197,7 @@ int rig_listen(const char *path)
 	return fd;
 }
 
-void rig_start(struct nbd_rig *r, const char *spec, unsigned flags)
+void nbd_rig_start(struct nbd_rig *r, const char *spec, unsigned flags)
 {
 	const char *tmp = getenv("TMPDIR");
 	int pair[2], fd, err = -1;
@@ -205,14 +205,14 @@ void rig_start(struct nbd_rig *r, const char *spec, unsigned flags)
 	snprintf(r->dir, sizeof(r->dir), "%.40s/nbdrig.XXXXXX", tmp ? tmp : "/tmp");
 	must(mkdtemp(r->dir));
 	snprintf(r->sock, sizeof(r->sock), "%s/nbd.sock", r->dir);
-	fd = rig_listen(r->sock);
+	fd = nbd_rig_listen(r->sock);
 	must(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
 	fflush(NULL);
 	r->pid = fork();
 	must(r->pid >= 0);
 	if (!r->pid) {
 		close(pair[0]);
-		exit(rig_serve(spec, flags, fd, pair[1], 0));
+		exit(nbd_rig_serve(spec, flags, fd, pair[1], 0));
 	}
 	close(fd);
 	close(pair[1]);
@@ -220,7 +220,7 @@ void rig_start(struct nbd_rig *r, const char *spec, unsigned flags)
 	must(read(r->ctl, &err, sizeof(err)) == sizeof(err) && !err);
 }
 
-int rig_order(struct nbd_rig *r, char order, uint64_t arg)
+int nbd_rig_order(struct nbd_rig *r, char order, uint64_t arg)
 {
 	struct order o = { order, arg };
 	struct pollfd p = { .fd = r->ctl, .events = POLLIN };
@@ -232,7 +232,7 @@ int rig_order(struct nbd_rig *r, char order, uint64_t arg)
 	return err;
 }
 
-long rig_private_kib(const struct nbd_rig *r)
+long nbd_rig_private_kib(const struct nbd_rig *r)
 {
 	char path[64], line[128];
 	long kib = 0, v;
@@ -249,7 +249,7 @@ long rig_private_kib(const struct nbd_rig *r)
 	return kib;
 }
 
-bool rig_stop(struct nbd_rig *r)
+bool nbd_rig_stop(struct nbd_rig *r)
 {
 	int status = -1;
 
@@ -262,7 +262,7 @@ bool rig_stop(struct nbd_rig *r)
 
 /* ---- client ---- */
 
-int rig_connect(const struct nbd_rig *r)
+int nbd_rig_connect(const struct nbd_rig *r)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	struct timeval limit = { .tv_sec = WAIT_MS / 1000 };
@@ -276,7 +276,7 @@ int rig_connect(const struct nbd_rig *r)
 	return fd;
 }
 
-void rig_send(int fd, const void *p, size_t len)
+void nbd_rig_send(int fd, const void *p, size_t len)
 {
 	const char *at = p;
 
@@ -289,7 +289,7 @@ void rig_send(int fd, const void *p, size_t len)
 	}
 }
 
-void rig_recv(int fd, void *p, size_t len)
+void nbd_rig_recv(int fd, void *p, size_t len)
 {
 	char *at = p;
 
@@ -302,7 +302,7 @@ void rig_recv(int fd, void *p, size_t len)
 	}
 }
 
-bool rig_ended(int fd)
+bool nbd_rig_ended(int fd)
 {
 	char c;
 	ssize_t n = recv(fd, &c, 1, 0);
@@ -310,66 +310,66 @@ bool rig_ended(int fd)
 	return !n || (n < 0 && errno == ECONNRESET);
 }
 
-void rig_greeting(int fd, uint32_t flags)
+void nbd_rig_greeting(int fd, uint32_t flags)
 {
 	uint8_t b[NBD_GREETING_LEN], f[4];
 
-	rig_recv(fd, b, sizeof(b));
+	nbd_rig_recv(fd, b, sizeof(b));
 	must(get_be64(b) == NBD_MAGIC_INIT && get_be64(b + 8) == NBD_MAGIC_OPT);
 	must(get_be16(b + 16) == (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES));
 	put_be32(f, flags);
-	rig_send(fd, f, sizeof(f));
+	nbd_rig_send(fd, f, sizeof(f));
 }
 
-void rig_opt(int fd, uint32_t opt, const void *data, uint32_t len)
+void nbd_rig_opt(int fd, uint32_t opt, const void *data, uint32_t len)
 {
 	uint8_t h[NBD_OPT_LEN];
 
 	put_be64(h, NBD_MAGIC_OPT);
 	put_be32(h + 8, opt);
 	put_be32(h + 12, len);
-	rig_send(fd, h, sizeof(h));
+	nbd_rig_send(fd, h, sizeof(h));
 	if (len)
-		rig_send(fd, data, len);
+		nbd_rig_send(fd, data, len);
 }
 
-uint32_t rig_rep(int fd, uint32_t opt, void *buf, size_t len, uint32_t *n)
+uint32_t nbd_rig_rep(int fd, uint32_t opt, void *buf, size_t len, uint32_t *n)
 {
 	uint8_t h[NBD_OPT_REPLY_LEN];
 
-	rig_recv(fd, h, sizeof(h));
+	nbd_rig_recv(fd, h, sizeof(h));
 	must(get_be64(h) == NBD_MAGIC_OPT_REPLY && get_be32(h + 8) == opt);
 	*n = get_be32(h + 16);
 	must(*n <= len);
-	rig_recv(fd, buf, *n);
+	nbd_rig_recv(fd, buf, *n);
 	return get_be32(h + 12);
 }
 
-int rig_go(const struct nbd_rig *r, bool structured)
+int nbd_rig_go(const struct nbd_rig *r, bool structured)
 {
 	static const uint8_t meta[] = "\0\0\0\0" "\0\0\0\1" "\0\0\0\17"
 		"base:allocation";
 	static const uint8_t go[6];
-	int fd = rig_connect(r);
+	int fd = nbd_rig_connect(r);
 	uint8_t b[256];
 	uint32_t n;
 
-	rig_greeting(fd, 3);
+	nbd_rig_greeting(fd, 3);
 	if (structured) {
-		rig_opt(fd, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
-		must(rig_rep(fd, NBD_OPT_STRUCTURED_REPLY, b, sizeof(b), &n) ==
+		nbd_rig_opt(fd, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+		must(nbd_rig_rep(fd, NBD_OPT_STRUCTURED_REPLY, b, sizeof(b), &n) ==
 		     NBD_REP_ACK);
-		rig_opt(fd, NBD_OPT_SET_META, meta, sizeof(meta) - 1);
-		must(rig_rep(fd, NBD_OPT_SET_META, b, sizeof(b), &n) == NBD_REP_META);
-		must(rig_rep(fd, NBD_OPT_SET_META, b, sizeof(b), &n) == NBD_REP_ACK);
+		nbd_rig_opt(fd, NBD_OPT_SET_META, meta, sizeof(meta) - 1);
+		must(nbd_rig_rep(fd, NBD_OPT_SET_META, b, sizeof(b), &n) == NBD_REP_META);
+		must(nbd_rig_rep(fd, NBD_OPT_SET_META, b, sizeof(b), &n) == NBD_REP_ACK);
 	}
-	rig_opt(fd, NBD_OPT_GO, go, sizeof(go));
-	must(rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n) == NBD_REP_INFO);
-	must(rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n) == NBD_REP_ACK);
+	nbd_rig_opt(fd, NBD_OPT_GO, go, sizeof(go));
+	must(nbd_rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n) == NBD_REP_INFO);
+	must(nbd_rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n) == NBD_REP_ACK);
 	return fd;
 }
 
-void rig_req(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
+void nbd_rig_req(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
 	     uint64_t offset, uint32_t length)
 {
 	uint8_t b[NBD_REQUEST_LEN];
@@ -380,14 +380,14 @@ void rig_req(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
 	put_be64(b + 8, cookie);
 	put_be64(b + 16, offset);
 	put_be32(b + 24, length);
-	rig_send(fd, b, sizeof(b));
+	nbd_rig_send(fd, b, sizeof(b));
 }
 
-uint32_t rig_simple(int fd, uint64_t cookie)
+uint32_t nbd_rig_simple(int fd, uint64_t cookie)
 {
 	uint8_t b[NBD_SIMPLE_LEN];
 
-	rig_recv(fd, b, sizeof(b));
+	nbd_rig_recv(fd, b, sizeof(b));
 	must(get_be32(b) == NBD_MAGIC_SIMPLE);
 	must(get_be64(b + 8) == cookie);
 	return get_be32(b + 4);

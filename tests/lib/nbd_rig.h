@@ -19,39 +19,39 @@ struct nbd_rig {
 };
 
 /* Serve `spec` (flags: TD_NODE_*) from a child.  Ends the test on failure. */
-void rig_start(struct nbd_rig *r, const char *spec, unsigned flags);
+void nbd_rig_start(struct nbd_rig *r, const char *spec, unsigned flags);
 /* Orders: 'p' pause, 'P' pause without waiting for it, 'w' wait for that,
  * 'r' resume, 'c' close, 'o' open again, 'z' resize to arg.  0 or -errno. */
-int rig_order(struct nbd_rig *r, char order, uint64_t arg);
+int nbd_rig_order(struct nbd_rig *r, char order, uint64_t arg);
 /* Bytes of buffers that the server has for its clients now (private memory
  * that it would not have without them), in KiB. */
-long rig_private_kib(const struct nbd_rig *r);
+long nbd_rig_private_kib(const struct nbd_rig *r);
 /* End the child in good order; true if it ended well (and leaked nothing,
  * where a sanitizer looks). */
-bool rig_stop(struct nbd_rig *r);
+bool nbd_rig_stop(struct nbd_rig *r);
 
 /* The server's part, for programs that serve by themselves: until ctl_fd says
  * 'q' or ends. */
-int rig_serve(const char *spec, unsigned flags, int listen_fd, int ctl_fd,
+int nbd_rig_serve(const char *spec, unsigned flags, int listen_fd, int ctl_fd,
 	      uint64_t poll_ns);
-int rig_listen(const char *path);
+int nbd_rig_listen(const char *path);
 
 /* A client: blocking, with a time limit on every wait. */
-int rig_connect(const struct nbd_rig *r);
-void rig_send(int fd, const void *p, size_t len);	/* all of it */
-void rig_recv(int fd, void *p, size_t len);		/* all of it */
-bool rig_ended(int fd);		/* the server has closed; nothing came before */
+int nbd_rig_connect(const struct nbd_rig *r);
+void nbd_rig_send(int fd, const void *p, size_t len);	/* all of it */
+void nbd_rig_recv(int fd, void *p, size_t len);		/* all of it */
+bool nbd_rig_ended(int fd);		/* the server has closed; nothing came before */
 
-/* Handshake pieces.  rig_opt() sends an option; rig_rep() takes one reply: its
+/* Handshake pieces.  nbd_rig_opt() sends an option; nbd_rig_rep() takes one reply: its
  * type, payload into buf (at most len), *n its length. */
-void rig_greeting(int fd, uint32_t flags);
-void rig_opt(int fd, uint32_t opt, const void *data, uint32_t len);
-uint32_t rig_rep(int fd, uint32_t opt, void *buf, size_t len, uint32_t *n);
+void nbd_rig_greeting(int fd, uint32_t flags);
+void nbd_rig_opt(int fd, uint32_t opt, const void *data, uint32_t len);
+uint32_t nbd_rig_rep(int fd, uint32_t opt, void *buf, size_t len, uint32_t *n);
 /* Connect, greet, negotiate (structured: and base:allocation), GO. */
-int rig_go(const struct nbd_rig *r, bool structured);
-void rig_req(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
+int nbd_rig_go(const struct nbd_rig *r, bool structured);
+void nbd_rig_req(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
 	     uint64_t offset, uint32_t length);
 /* One simple reply: its error. */
-uint32_t rig_simple(int fd, uint64_t cookie);
+uint32_t nbd_rig_simple(int fd, uint64_t cookie);
 
 #endif

@@ -25,55 +25,55 @@ static struct nbd_rig rig;
 static int setup(void **state)
 {
 	(void)state;
-	rig_start(&rig, "ram:64M", 0);
+	nbd_rig_start(&rig, "ram:64M", 0);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	return rig_stop(&rig) ? 0 : -1;
+	return nbd_rig_stop(&rig) ? 0 : -1;
 }
 
 /* The server is there and well. */
 static void assert_serves(void)
 {
-	int fd = rig_go(&rig, false);
+	int fd = nbd_rig_go(&rig, false);
 	uint8_t b[512];
 
-	rig_req(fd, NBD_CMD_READ, 0, 42, SIZE - 512, 512);
-	assert_int_equal(rig_simple(fd, 42), 0);
-	rig_recv(fd, b, sizeof(b));
-	rig_req(fd, NBD_CMD_DISC, 0, 0, 0, 0);
-	assert_true(rig_ended(fd));
+	nbd_rig_req(fd, NBD_CMD_READ, 0, 42, SIZE - 512, 512);
+	assert_int_equal(nbd_rig_simple(fd, 42), 0);
+	nbd_rig_recv(fd, b, sizeof(b));
+	nbd_rig_req(fd, NBD_CMD_DISC, 0, 0, 0, 0);
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 }
 
 static void greeting_must_be_answered_rightly(void **state)
 {
 	uint8_t junk[64];
-	int fd = rig_connect(&rig);
+	int fd = nbd_rig_connect(&rig);
 
 	(void)state;
-	rig_greeting(fd, 1u << 7);
-	assert_true(rig_ended(fd));
+	nbd_rig_greeting(fd, 1u << 7);
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 
 	memset(junk, 0xa5, sizeof(junk));
-	fd = rig_connect(&rig);
-	rig_greeting(fd, 3);
-	rig_send(fd, junk, sizeof(junk));
-	assert_true(rig_ended(fd));
+	fd = nbd_rig_connect(&rig);
+	nbd_rig_greeting(fd, 3);
+	nbd_rig_send(fd, junk, sizeof(junk));
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 
 	/* over the limit of what is even skipped */
-	fd = rig_connect(&rig);
-	rig_greeting(fd, 3);
+	fd = nbd_rig_connect(&rig);
+	nbd_rig_greeting(fd, 3);
 	put_be64(junk, NBD_MAGIC_OPT);
 	put_be32(junk + 8, NBD_OPT_GO);
 	put_be32(junk + 12, NBD_OPT_DATA_CUT + 1);
-	rig_send(fd, junk, NBD_OPT_LEN);
-	assert_true(rig_ended(fd));
+	nbd_rig_send(fd, junk, NBD_OPT_LEN);
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 	assert_serves();
 }
@@ -82,53 +82,53 @@ static void big_options_are_skipped(void **state)
 {
 	static uint8_t data[NBD_OPT_DATA_CUT];
 	static const uint8_t go[6];
-	int fd = rig_connect(&rig);
+	int fd = nbd_rig_connect(&rig);
 	uint8_t b[256];
 	uint32_t n;
 
 	(void)state;
-	rig_greeting(fd, 3);
-	rig_opt(fd, NBD_OPT_GO, data, sizeof(data));
-	assert_int_equal(rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n),
+	nbd_rig_greeting(fd, 3);
+	nbd_rig_opt(fd, NBD_OPT_GO, data, sizeof(data));
+	assert_int_equal(nbd_rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n),
 			 NBD_REP_ERR_TOO_BIG);
-	rig_opt(fd, 77, data, NBD_OPT_DATA_MAX);
-	assert_int_equal(rig_rep(fd, 77, b, sizeof(b), &n), NBD_REP_ERR_UNSUP);
-	rig_opt(fd, NBD_OPT_GO, go, sizeof(go));
-	assert_int_equal(rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n), NBD_REP_INFO);
+	nbd_rig_opt(fd, 77, data, NBD_OPT_DATA_MAX);
+	assert_int_equal(nbd_rig_rep(fd, 77, b, sizeof(b), &n), NBD_REP_ERR_UNSUP);
+	nbd_rig_opt(fd, NBD_OPT_GO, go, sizeof(go));
+	assert_int_equal(nbd_rig_rep(fd, NBD_OPT_GO, b, sizeof(b), &n), NBD_REP_INFO);
 	close(fd);
 	assert_serves();
 }
 
 static void options_without_end_are_cut(void **state)
 {
-	int fd = rig_connect(&rig);
+	int fd = nbd_rig_connect(&rig);
 	uint8_t b[256];
 	uint32_t n;
 
 	(void)state;
-	rig_greeting(fd, 3);
+	nbd_rig_greeting(fd, 3);
 	for (unsigned i = 0; i <= NBD_OPTIONS_MAX; i++)
-		rig_opt(fd, NBD_OPT_STARTTLS, NULL, 0);
+		nbd_rig_opt(fd, NBD_OPT_STARTTLS, NULL, 0);
 	/* half of them are answered at least: more than out holds at a time */
 	for (unsigned i = 0; i < NBD_OPTIONS_MAX / 2; i++)
-		assert_int_equal(rig_rep(fd, NBD_OPT_STARTTLS, b, sizeof(b), &n),
+		assert_int_equal(nbd_rig_rep(fd, NBD_OPT_STARTTLS, b, sizeof(b), &n),
 				 NBD_REP_ERR_POLICY);
-	while (!rig_ended(fd))
+	while (!nbd_rig_ended(fd))
 		;
 	close(fd);
 }
 
 static void abort_is_acknowledged(void **state)
 {
-	int fd = rig_connect(&rig);
+	int fd = nbd_rig_connect(&rig);
 	uint8_t b[16];
 	uint32_t n;
 
 	(void)state;
-	rig_greeting(fd, 3);
-	rig_opt(fd, NBD_OPT_ABORT, NULL, 0);
-	assert_int_equal(rig_rep(fd, NBD_OPT_ABORT, b, sizeof(b), &n), NBD_REP_ACK);
-	assert_true(rig_ended(fd));
+	nbd_rig_greeting(fd, 3);
+	nbd_rig_opt(fd, NBD_OPT_ABORT, NULL, 0);
+	assert_int_equal(nbd_rig_rep(fd, NBD_OPT_ABORT, b, sizeof(b), &n), NBD_REP_ACK);
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 }
 
@@ -157,20 +157,20 @@ static void bad_requests_get_an_error_and_the_stream_goes_on(void **state)
 		{ UINT16_MAX, UINT16_MAX, UINT64_MAX, UINT32_MAX, NBD_EINVAL },
 	};
 	uint8_t *payload = calloc(1, 64u << 20);
-	int fd = rig_go(&rig, false);
+	int fd = nbd_rig_go(&rig, false);
 
 	(void)state;
 	assert_non_null(payload);
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-		rig_req(fd, bad[i].type, bad[i].flags, i, bad[i].offset,
+		nbd_rig_req(fd, bad[i].type, bad[i].flags, i, bad[i].offset,
 			bad[i].length);
 		if (bad[i].type == NBD_CMD_WRITE)
-			rig_send(fd, payload, bad[i].length);
-		assert_int_equal(rig_simple(fd, i), bad[i].error);
+			nbd_rig_send(fd, payload, bad[i].length);
+		assert_int_equal(nbd_rig_simple(fd, i), bad[i].error);
 	}
 	free(payload);
-	rig_req(fd, NBD_CMD_FLUSH, 0, 1, 0, 0);
-	assert_int_equal(rig_simple(fd, 1), 0);
+	nbd_rig_req(fd, NBD_CMD_FLUSH, 0, 1, 0, 0);
+	assert_int_equal(nbd_rig_simple(fd, 1), 0);
 	close(fd);
 	assert_serves();
 }
@@ -178,16 +178,16 @@ static void bad_requests_get_an_error_and_the_stream_goes_on(void **state)
 static void what_is_no_request_is_cut(void **state)
 {
 	uint8_t b[NBD_REQUEST_LEN];
-	int fd = rig_go(&rig, false);
+	int fd = nbd_rig_go(&rig, false);
 
 	(void)state;
 	memset(b, 0, sizeof(b));
-	rig_send(fd, b, sizeof(b));
-	assert_true(rig_ended(fd));
+	nbd_rig_send(fd, b, sizeof(b));
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
-	fd = rig_go(&rig, false);
-	rig_req(fd, NBD_CMD_WRITE, 0, 1, 0, (64u << 20) + 1);
-	assert_true(rig_ended(fd));
+	fd = nbd_rig_go(&rig, false);
+	nbd_rig_req(fd, NBD_CMD_WRITE, 0, 1, 0, (64u << 20) + 1);
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 	assert_serves();
 }
@@ -230,17 +230,17 @@ static void a_byte_at_a_time_is_understood(void **state)
 {
 	uint8_t b[1024], a[ANSWERS];
 	size_t len = session(b);
-	int fd = rig_connect(&rig);
+	int fd = nbd_rig_connect(&rig);
 
 	(void)state;
 	for (size_t i = 0; i < len; i++) {
-		rig_send(fd, b + i, 1);
+		nbd_rig_send(fd, b + i, 1);
 		if (i % 16 == 0)
 			usleep(100);
 	}
-	rig_recv(fd, a, sizeof(a));
+	nbd_rig_recv(fd, a, sizeof(a));
 	assert_int_equal(a[ANSWERS - 17], 'x');
-	assert_true(rig_ended(fd));
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 }
 
@@ -248,13 +248,13 @@ static void all_at_once_is_understood(void **state)
 {
 	uint8_t b[1024], a[ANSWERS];
 	size_t len = session(b);
-	int fd = rig_connect(&rig);
+	int fd = nbd_rig_connect(&rig);
 
 	(void)state;
-	rig_send(fd, b, len);
-	rig_recv(fd, a, sizeof(a));
+	nbd_rig_send(fd, b, len);
+	nbd_rig_recv(fd, a, sizeof(a));
 	assert_int_equal(a[ANSWERS - 17], 'x');
-	assert_true(rig_ended(fd));
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 }
 
@@ -265,9 +265,9 @@ static void leaving_at_any_point_harms_nobody(void **state)
 
 	(void)state;
 	for (size_t i = 0; i <= len; i += i < 170 || i > 780 ? 1 : 37) {
-		int fd = rig_connect(&rig);
+		int fd = nbd_rig_connect(&rig);
 
-		rig_send(fd, b, i);
+		nbd_rig_send(fd, b, i);
 		if (i % 3 == 0)
 			shutdown(fd, SHUT_WR);
 		else if (i % 3 == 1)
@@ -280,17 +280,17 @@ static void leaving_at_any_point_harms_nobody(void **state)
 static void a_half_closed_client_gets_its_answers(void **state)
 {
 	static uint8_t data[1 << 20];
-	int fd = rig_go(&rig, false);
+	int fd = nbd_rig_go(&rig, false);
 
 	(void)state;
 	for (unsigned i = 0; i < 8; i++)
-		rig_req(fd, NBD_CMD_READ, 0, 5, 0, sizeof(data));
+		nbd_rig_req(fd, NBD_CMD_READ, 0, 5, 0, sizeof(data));
 	shutdown(fd, SHUT_WR);
 	for (unsigned i = 0; i < 8; i++) {
-		assert_int_equal(rig_simple(fd, 5), 0);
-		rig_recv(fd, data, sizeof(data));
+		assert_int_equal(nbd_rig_simple(fd, 5), 0);
+		nbd_rig_recv(fd, data, sizeof(data));
 	}
-	assert_true(rig_ended(fd));
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 }
 
@@ -300,13 +300,13 @@ static void too_many_clients_are_turned_away(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < NBD_CLIENTS_MAX; i++)
-		fds[i] = rig_go(&rig, i & 1);
-	fd = rig_connect(&rig);
-	assert_true(rig_ended(fd));
+		fds[i] = nbd_rig_go(&rig, i & 1);
+	fd = nbd_rig_connect(&rig);
+	assert_true(nbd_rig_ended(fd));
 	close(fd);
 	for (unsigned i = 0; i < NBD_CLIENTS_MAX; i++) {
-		rig_req(fds[i], NBD_CMD_DISC, 0, 0, 0, 0);
-		assert_true(rig_ended(fds[i]));
+		nbd_rig_req(fds[i], NBD_CMD_DISC, 0, 0, 0, 0);
+		assert_true(nbd_rig_ended(fds[i]));
 		close(fds[i]);
 	}
 	assert_serves();
@@ -318,15 +318,15 @@ static void a_slow_reader_stops_only_itself(void **state)
 {
 	static uint8_t data[1 << 20];
 	const unsigned n = 400;
-	int fd = rig_go(&rig, false);
-	long before = rig_private_kib(&rig), grown;
+	int fd = nbd_rig_go(&rig, false);
+	long before = nbd_rig_private_kib(&rig), grown;
 	uint64_t start;
 
 	(void)state;
 	for (unsigned i = 0; i < n; i++)
-		rig_req(fd, NBD_CMD_READ, 0, i, 0, sizeof(data));
+		nbd_rig_req(fd, NBD_CMD_READ, 0, i, 0, sizeof(data));
 	usleep(300000);
-	grown = rig_private_kib(&rig) - before;
+	grown = nbd_rig_private_kib(&rig) - before;
 	assert_true(grown < (long)(NBD_CHARGE_MAX / KiB) + 16384);
 	start = clock_ns();
 	for (unsigned i = 0; i < 50; i++)
@@ -335,12 +335,12 @@ static void a_slow_reader_stops_only_itself(void **state)
 	for (unsigned i = 0; i < n; i++) {
 		uint8_t h[NBD_SIMPLE_LEN];
 
-		rig_recv(fd, h, sizeof(h));
+		nbd_rig_recv(fd, h, sizeof(h));
 		assert_int_equal(get_be32(h), NBD_MAGIC_SIMPLE);
-		rig_recv(fd, data, sizeof(data));
+		nbd_rig_recv(fd, data, sizeof(data));
 	}
-	rig_req(fd, NBD_CMD_FLUSH, 0, 9, 0, 0);
-	assert_int_equal(rig_simple(fd, 9), 0);
+	nbd_rig_req(fd, NBD_CMD_FLUSH, 0, 9, 0, 0);
+	assert_int_equal(nbd_rig_simple(fd, 9), 0);
 	close(fd);
 }
 
@@ -348,21 +348,21 @@ static void a_slow_reader_stops_only_itself(void **state)
 static void a_flood_of_requests_is_answered(void **state)
 {
 	static uint8_t seen[20000];
-	int fd = rig_go(&rig, false);
+	int fd = nbd_rig_go(&rig, false);
 	pid_t pid = fork();
 
 	(void)state;
 	memset(seen, 0, sizeof(seen));
 	if (!pid) {
 		for (unsigned i = 0; i < sizeof(seen); i++)
-			rig_req(fd, NBD_CMD_TRIM, 0, i, (i % 1000) * 4096, 4096);
+			nbd_rig_req(fd, NBD_CMD_TRIM, 0, i, (i % 1000) * 4096, 4096);
 		_exit(0);
 	}
 	usleep(100000);
 	for (unsigned i = 0; i < sizeof(seen); i++) {
 		uint8_t h[NBD_SIMPLE_LEN];
 
-		rig_recv(fd, h, sizeof(h));
+		nbd_rig_recv(fd, h, sizeof(h));
 		assert_int_equal(get_be32(h + 4), 0);
 		assert_true(get_be64(h + 8) < sizeof(seen));
 		assert_int_equal(seen[get_be64(h + 8)]++, 0);
@@ -378,33 +378,33 @@ static void memory_goes_back_when_idle(void **state)
 
 	(void)state;
 	usleep(2500000);
-	before = rig_private_kib(&rig);
-	fd = rig_go(&rig, false);
+	before = nbd_rig_private_kib(&rig);
+	fd = nbd_rig_go(&rig, false);
 	for (unsigned i = 0; i < 48; i++)
-		rig_req(fd, NBD_CMD_READ, 0, i, i * MiB, sizeof(data));
+		nbd_rig_req(fd, NBD_CMD_READ, 0, i, i * MiB, sizeof(data));
 	for (unsigned i = 0; i < 48; i++) {
 		uint8_t h[NBD_SIMPLE_LEN];
 
-		rig_recv(fd, h, sizeof(h));
-		rig_recv(fd, data, sizeof(data));
+		nbd_rig_recv(fd, h, sizeof(h));
+		nbd_rig_recv(fd, data, sizeof(data));
 	}
-	assert_true(rig_private_kib(&rig) > before + 8192);
+	assert_true(nbd_rig_private_kib(&rig) > before + 8192);
 	usleep(2500000);
-	assert_true(rig_private_kib(&rig) < before + 2048);
+	assert_true(nbd_rig_private_kib(&rig) < before + 2048);
 	close(fd);
 }
 
 static void a_handshake_has_a_time_limit(void **state)
 {
 	uint64_t start = clock_ns();
-	int fd = rig_connect(&rig);
+	int fd = nbd_rig_connect(&rig);
 	struct timeval limit = { .tv_sec = 30 };
 
 	(void)state;
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit,
 				    sizeof(limit)), 0);
-	rig_greeting(fd, 3);
-	assert_true(rig_ended(fd));
+	nbd_rig_greeting(fd, 3);
+	assert_true(nbd_rig_ended(fd));
 	assert_true(clock_ns() - start > NBD_HANDSHAKE_NS / 2);
 	close(fd);
 }
