@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "broker.h"
 #include "ctl.h"
 #include "minors.h"
 #include "names.h"
@@ -207,6 +208,8 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		   state == VD_CLOSING) {
 		loop_timer_set(ctl.loop, &vd->settle, SETTLE_NS);
 	}
+	if (vd->state == VD_RUNNING)
+		broker_adopt(vd);
 	if (vd->adopting)
 		log_info("%s: adopted: tapdisk %d %s%s%s", vdisk_name(vd), vd->pid,
 			 vdisk_state_text(vd->state), *spec ? " " : "", spec);

@@ -1,9 +1,14 @@
 /* broker.c - see broker.h. */
 #include "broker.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -55,25 +60,29 @@ static bool still_wanted(const struct opening *o)
 	       o->vd->call.id == o->round;
 }
 
-static int hand_over(struct opening *o)
+/* fd is vd's from now on, or closed. */
+static void keep(struct vdisk *vd, int fd)
 {
-	struct vdisk *vd = o->vd;
 	struct kept *k = malloc(sizeof(*k));
-	int err;
 
-	o->why = "its descriptor could not be passed";
-	if (!k)
-		return -ENOMEM;
-	err = chan_send_fd(&vd->chan, TAP_FD_FILE, o->id, o->fd);
-	if (err) {
-		free(k);
-		return err;
+	if (!k) {
+		close(fd);
+		return;
 	}
-	/* Sent, this one is the duplicate. */
-	k->fd = o->fd;
-	o->fd = -1;
+	k->fd = fd;
 	list_add(&vd->files, &k->link);
 	vd->n_files++;
+}
+
+static int hand_over(struct opening *o)
+{
+	int err = chan_send_fd(&o->vd->chan, TAP_FD_FILE, o->id, o->fd);
+
+	o->why = err ? "its descriptor could not be passed" : NULL;
+	if (err)
+		return err;
+	keep(o->vd, o->fd);	/* sent, this one is the duplicate */
+	o->fd = -1;
 	return 0;
 }
 
@@ -100,6 +109,83 @@ static void opening_done(struct worker_job *j)
 		close(o->fd);
 	free(o);
 }
+
+/* --- the duplicate of an adopted disk's file --- */
+
+struct finding {
+	struct worker_job job;
+	struct vdisk *vd;	/* to be compared, not followed */
+	pid_t pid;
+	int pidfd;		/* ours */
+	int fd;			/* what was found, or -1 */
+	char path[];
+};
+
+/* In a worker: a stat(2) may wait for a server. */
+static void finding_run(struct worker_job *j)
+{
+	struct finding *f = container_of(j, struct finding, job);
+	struct stat want, st;
+	char dir[40];
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)f->pid);
+	if (stat(f->path, &want))
+		return;
+	d = opendir(dir);
+	while (d && f->fd < 0 && (e = readdir(d))) {
+		if (e->d_name[0] == '.' ||
+		    fstatat(dirfd(d), e->d_name, &st, 0) ||
+		    st.st_dev != want.st_dev || st.st_ino != want.st_ino)
+			continue;
+		f->fd = (int)syscall(SYS_pidfd_getfd, f->pidfd, atoi(e->d_name), 0);
+	}
+	if (d)
+		closedir(d);
+}
+
+static void finding_done(struct worker_job *j)
+{
+	struct finding *f = container_of(j, struct finding, job);
+	struct vdisk *vd = vdisk_by_pid(f->pid);
+
+	if (vd && vd == f->vd && vd->state == VD_RUNNING && !vd->n_files &&
+	    f->fd >= 0)
+		keep(vd, f->fd);
+	else if (f->fd >= 0)
+		close(f->fd);
+	else
+		log_dbg(LOG_CTL, "tapdisk %d: no duplicate of %s", f->pid, f->path);
+	close(f->pidfd);
+	free(f);
+}
+
+void broker_adopt(struct vdisk *vd)
+{
+	const char *path = policy_path(vd->spec);
+	struct finding *f;
+	size_t len;
+
+	if (!path)
+		return;
+	len = strlen(path) + 1;
+	f = calloc(1, sizeof(*f) + len);
+	if (!f)
+		return;
+	f->job = (struct worker_job){ .run = finding_run, .done = finding_done };
+	f->vd = vd;
+	f->pid = vd->pid;
+	f->fd = -1;
+	f->pidfd = fcntl(vd->pidfd.fd, F_DUPFD_CLOEXEC, 3);
+	memcpy(f->path, path, len);
+	if (f->pidfd < 0)
+		free(f);
+	else
+		worker_submit(ctl.workers, &f->job);
+}
+
+/* --- what a tapdisk asks --- */
 
 /* Allowed now? */
 static int check(const struct vdisk *vd, uint32_t flags, const char *path,

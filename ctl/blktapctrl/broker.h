@@ -13,6 +13,9 @@
 struct vdisk;
 
 void broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path);
+/* vd was adopted, open: get a duplicate of its file from its tapdisk, in place of
+ * the one that died with the other daemon.  Best effort. */
+void broker_adopt(struct vdisk *vd);
 void broker_close(struct vdisk *vd);	/* the duplicates: locks go */
 void broker_abandon(struct vdisk *vd);	/* what is being opened is for nobody */
 

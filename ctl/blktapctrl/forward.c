@@ -2,6 +2,7 @@
 #include "forward.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ struct forward {
 	struct vdisk *vd;	/* lives longer: its channel ends the call */
 	struct ask ask;
 	size_t bytes;
+	char text[64];		/* for messages */
 	struct loop_timer timer;
 };
 
@@ -36,8 +38,8 @@ static void finish(struct forward *f)
 
 static void fail(struct forward *f, int err, const char *why)
 {
-	ask_fail(&f->ask, err, "%s: cannot %s: %s", vdisk_name(f->vd), act(&f->ask),
-		 why);
+	ask_fail(&f->ask, err, "%s: cannot %s%s%s: %s", vdisk_name(f->vd),
+		 act(&f->ask), *f->text ? " " : "", f->text, why);
 	finish(f);
 }
 
@@ -90,6 +92,7 @@ void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	}
 	f->call.done = answered;
 	f->vd = vd;
+	snprintf(f->text, sizeof(f->text), "%s", text);
 	list_init(&f->call.link);
 	loop_timer_init(&f->timer, late);
 	ask_init(&f->ask, a->client, a->id, a->type);

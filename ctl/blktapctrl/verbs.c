@@ -231,7 +231,7 @@ static void do_forward(struct request *r)
 
 	if (r->verb->type == TAP_CTL_DEBUG && r->v.minor < 0 && r->v.pid < 0) {
 		if (log_areas_set(r->text))
-			refuse(r, -EINVAL, "no such area: want some of %s",
+			refuse(r, -EINVAL, "%.64s: want some of %s", r->text,
 			       log_areas_help());
 		else
 			reply(r, 0, NULL, 0);
