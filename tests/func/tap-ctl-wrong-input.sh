@@ -85,14 +85,15 @@ for v in destroy free detach close pause unpause stats info resize; do
 	wrong 19 'disk 77' tap-ctl $v -m 77
 done
 wrong 19 'disk 77' tap-ctl open -m 77 -a "aio:$T/good.img"
-wrong 19 '77' tap-ctl attach -m 77 -p "$usedpid"
+wrong 22 'cannot attach' tap-ctl attach -m 77 -p "$usedpid"
+wrong 19 'cannot attach' tap-ctl attach -m 77 -p 1
 wrong 19 "disk $used" tap-ctl pause -m "$used" -p 1
 wrong any "disk $used" tap-ctl free -m "$used"
 wrong 22 "disk $used.*open" tap-ctl detach -m "$used"
 wrong any "disk $used" tap-ctl open -m "$used" -a "aio:$T/good.img"
 wrong any "disk $used" tap-ctl unpause -m "$used"
 wrong 34 "disk $used" tap-ctl resize -m "$used" 1M
-wrong 22 'bogus' tap-ctl debug -m "$used" bogus
+wrong 22 'areas' tap-ctl debug -m "$used" bogus
 
 # No permission: as another user, who may not even ask.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
