@@ -3,14 +3,17 @@
  * Image name: aio:/path (also file:/path, phy:/dev/...).
  *
  * A request whose offset, length and memory suit the descriptor goes to the
- * kernel as it is; the way there and back is four short functions.  All others
- * take the road of slow.c.  Reads never wait for writes: whoever reads what he
- * is writing at the same moment gets old or new sectors, as from any disk, and
- * a read-modify-write puts back the very bytes that it found around its own.
+ * kernel as it is; the way there and back is a handful of short functions.  All
+ * others take the road of slow.c.  Reads do not wait for writes: whoever reads
+ * what he is writing at the same moment gets old or new sectors, as from any
+ * disk, and a read-modify-write puts back the bytes that it found around its
+ * own.
  *
  * Size: a length that is no multiple of 512 is rounded up; the bytes behind the
  * end read as zeroes, and writing them makes the file longer.  A length that is
- * no multiple of what O_DIRECT wants goes through the page cache instead.
+ * no multiple of what O_DIRECT wants goes through the page cache instead.  That
+ * last sector is read in two steps, up to the end and behind it, so reads of it
+ * do wait: else one could see it half written.
  *
  * I1  A write, discard or zeroes request is in `ranges` from before its first
  *     byte goes to the kernel until after its last has come back.
@@ -101,7 +104,7 @@ static void read_done(struct io_op *op, int64_t res)
 	struct td_req *r = q->r;
 
 	if (res == (int64_t)r->length) {
-		td_complete(r, 0);
+		file_end(q, 0, true);
 	} else if (res < 0) {
 		file_end(q, (int)res, true);
 	} else if (res && is_aligned((uint64_t)res, q->f->geo.align)) {
@@ -110,7 +113,7 @@ static void read_done(struct io_op *op, int64_t res)
 	} else {			/* the end of the file */
 		td_iov_zero(r->iov, r->iovcnt, (uint64_t)res,
 			    r->length - (uint64_t)res);
-		td_complete(r, 0);
+		file_end(q, 0, true);
 	}
 }
 
@@ -173,7 +176,8 @@ static bool suits(const struct file *f, const struct td_req *r)
 	       r->iovcnt <= IOV_MAX;
 }
 
-static void file_write(struct file_req *q)
+/* I1, I2 */
+static void enter(struct file_req *q, void (*ready)(struct range *range))
 {
 	const struct td_req *r = q->r;
 	uint32_t align = q->f->geo.align;
@@ -181,11 +185,28 @@ static void file_write(struct file_req *q)
 
 	q->range.start = align_down(r->offset, align);
 	q->range.end = align_up(end, align);
-	q->range.excl = q->range.start != r->offset || q->range.end != end;
-	q->range.ready = suits(q->f, r) ? write_ready : slow_write_ready;
+	q->range.excl = q->range.start != r->offset || q->range.end != end ||
+			end > q->f->odd_end;
+	q->range.ready = ready;
 	q->in_range = true;
 	if (range_enter(&q->f->ranges, &q->range))
-		q->range.ready(&q->range);
+		ready(&q->range);
+}
+
+static void start_read(struct file_req *q)
+{
+	const struct td_req *r = q->r;
+
+	if (suits(q->f, r))
+		io_readv(q->f->node->env->io, &q->op, q->f->fd, r->iov,
+			 r->iovcnt, r->offset, read_done);
+	else
+		file_slow(q, r->offset, r->offset + r->length, slow_end);
+}
+
+static void read_ready(struct range *range)
+{
+	start_read(container_of(range, struct file_req, range));
 }
 
 static void file_submit(struct td_node *n, struct td_req *r)
@@ -209,14 +230,13 @@ static void file_submit(struct td_node *n, struct td_req *r)
 	}
 	switch (r->op) {
 	case TD_OP_READ:
-		if (suits(f, r))
-			io_readv(n->env->io, &q->op, f->fd, r->iov, r->iovcnt,
-				 r->offset, read_done);
+		if (r->offset + r->length > f->odd_end)
+			enter(q, read_ready);
 		else
-			file_slow(q, r->offset, r->offset + r->length, slow_end);
+			start_read(q);
 		break;
 	case TD_OP_WRITE:
-		file_write(q);
+		enter(q, suits(f, r) ? write_ready : slow_write_ready);
 		break;
 	case TD_OP_DISCARD:
 		file_discard(q);
@@ -262,6 +282,8 @@ static void examined(struct worker_job *j)
 		td_warn(n, "%s: direct I/O is not possible%s; using the page cache",
 			n->arg, f->geo.bytes % 4096 ?
 			" (its size is not a multiple of the host's block)" : "");
+	if (f->geo.size != f->geo.bytes)
+		f->odd_end = f->geo.bytes;
 	f->no_punch = f->geo.no_punch;
 	if (f->no_punch)
 		caps &= ~(uint32_t)(TD_CAP_DISCARD | TD_CAP_FAST_ZERO);
@@ -309,6 +331,7 @@ static void file_open(struct td_node *n, struct td_req *r)
 	struct file *f = q->f;
 
 	*f = (struct file){ .node = n, .fd = -1 };
+	f->odd_end = UINT64_MAX;
 	ranges_init(&f->ranges);
 	bounce_init(&f->bounce, n->env->loop);
 	n->env->file_get(n->env, n->arg, n->flags, got_file, q);
@@ -410,6 +433,7 @@ static void file_stats(struct td_node *n, struct json_t *into)
 	json_object_set_new(into, "align", json_integer(f->geo.align));
 	json_object_set_new(into, "bounced", json_integer((json_int_t)f->bounced));
 	json_object_set_new(into, "rmw", json_integer((json_int_t)f->rmw));
+	json_object_set_new(into, "buffers", json_integer(f->bounce.made));
 	json_object_set_new(into, "waiting", json_integer(f->ranges.waiting));
 	json_object_set_new(into, "sync_failed", json_boolean(f->sync_failed));
 }

@@ -43,6 +43,7 @@ struct file {			/* node->priv */
 	bool no_dsync;		/* RWF_DSYNC is refused */
 	bool no_punch, no_zero_range;
 	bool sync_failed;	/* see flush_done() */
+	uint64_t odd_end;	/* the file's end inside a sector, or UINT64_MAX */
 	struct ranges ranges;
 	struct bounce bounce;
 	struct log_limit limit;
