@@ -113,7 +113,7 @@ static double cpu_us(void)
 }
 
 struct result {
-	uint64_t ops, ns;
+	uint64_t ops, all, ns;		/* all: with those before and after */
 	double cpu;
 };
 
@@ -149,6 +149,7 @@ static int run(const struct config *c, uint64_t size, struct result *res)
 		if (got < 0)
 			return got;
 		n = (unsigned)got;
+		res->all += n;
 		now = clock_ns();
 		if (!counting) {
 			if (now < from)
@@ -179,6 +180,7 @@ static int run(const struct config *c, uint64_t size, struct result *res)
 		if (got < 0)
 			return got;
 		left -= (unsigned)got;
+		res->all += (unsigned)got;
 	}
 	return 0;
 }
@@ -189,12 +191,12 @@ static void report(const struct config *c, const struct result *r)
 
 	printf("{\"backend\": \"%s\", \"bs\": %zu, \"depth\": %u, "
 	       "\"write\": %s, \"random\": %s, \"seconds\": %.3f, "
-	       "\"ops\": %llu, \"iops\": %.1f, \"mb_s\": %.2f, "
+	       "\"ops\": %llu, \"all_ops\": %llu, \"iops\": %.1f, \"mb_s\": %.2f, "
 	       "\"lat_us\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
 	       "\"max_us\": %.2f, \"client_cpu_us\": %.3f}\n",
 	       c->backend->name, c->o.bs, c->o.depth,
 	       c->o.write ? "true" : "false", c->random ? "true" : "false", s,
-	       (unsigned long long)r->ops, ops / s,
+	       (unsigned long long)r->ops, (unsigned long long)r->all, ops / s,
 	       ops * (double)c->o.bs / s / 1e6,
 	       ops > 0 ? (double)lat_sum / ops / 1000 : 0,
 	       percentile_us(r->ops, 0.50), percentile_us(r->ops, 0.99),
