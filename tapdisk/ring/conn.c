@@ -62,7 +62,7 @@ struct ring_conn {
 	struct ring_port port;
 };
 
-static struct log_limit refusals;
+static struct log_limit refusals, cuts;
 
 static struct ring_conn *conn_of(struct ring_port *p)
 {
@@ -211,7 +211,7 @@ static void conn_resized(struct ring_port *p, uint64_t sectors)
 
 static void conn_hang_up(struct ring_port *p, const char *why)
 {
-	if (p->broken)
+	if (p->broken && log_allowed(&cuts))
 		log_warn("ring client cut off: %s", why);
 	else
 		log_dbg(LOG_RING, "ring client cut off: %s", why);

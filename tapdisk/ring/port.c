@@ -12,7 +12,11 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "node.h"
+
+/* One for all clients: a new connection buys nobody new lines. */
+static struct log_limit refusals;
 
 /* Behind every td_req of the pool. */
 struct ring_req {
@@ -134,7 +138,7 @@ static void refuse(struct ring_port *p, struct ring *ring,
 		   const struct blkif_req *b, int err)
 {
 	p->bad++;
-	if (err != -EOPNOTSUPP && log_allowed(&p->limit))
+	if (err != -EOPNOTSUPP && log_allowed(&refusals))
 		log_warn("ring %u: refused a request (operation %u, %u segments, "
 			 "sector %llu): %s", (unsigned)(ring - p->ring), b->op,
 			 b->nr_segs, (unsigned long long)b->sector, strerror(-err));

@@ -12,7 +12,6 @@
 #ifndef RING_PORT_H
 #define RING_PORT_H
 
-#include "base/log.h"
 #include "disk/disk.h"
 #include "loop/loop.h"
 #include "ring/decode.h"
@@ -55,7 +54,6 @@ struct ring_port {
 	struct iovec *vecs, *free_vecs;
 
 	uint64_t bad, failed, notified;
-	struct log_limit limit;
 
 	/* Of the request in hand. */
 	struct blkif_req req;
