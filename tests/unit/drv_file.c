@@ -131,6 +131,12 @@ static void a_file_cut_short_reads_as_zeroes(void **state)
 	assert_memory_equal(buf, zero, MiB);
 	assert_int_equal(rig_read(&g, MiB + 512, MiB - 512, buf), 0);
 	assert_memory_equal(buf, zero, MiB - 512);
+	/* The same through a bounce buffer that has been used. */
+	memset(buf, 'x', 8192);
+	assert_int_equal(rig_write(&g, 0, 8000, buf + 1), 0);
+	memset(buf, 'y', MiB);
+	assert_int_equal(rig_read(&g, 8100, MiB - 8192, buf + 1), 0);
+	assert_memory_equal(buf + 1, zero, MiB - 8192);
 	finish(&g);
 }
 

@@ -140,6 +140,7 @@ static void idle_threads_leave_and_come_back(void **state)
 		usleep(100 * 1000);
 	assert_int_equal(threads(), before);
 	submit(8, 1000);
+	assert_true(threads() > before);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(t.jobs[i].ran, 1);
 	end();
