@@ -18,7 +18,8 @@ done
 
 # The page of a program as plain text, one paragraph a line.
 page_text() { mandoc -Tascii -O width=500 "$1" | sed 's/.\x08//g'; }
-options() { grep -oE '(^|[ ,[])(--[a-z][a-z0-9-]*)' | grep -oE -- '--.*' | sort -u; }
+# The long options of a help text's table: what may stand before is the letter.
+options() { grep -oE '^ +(-[A-Za-z0-9], )?--[a-z][a-z0-9-]*' | grep -oE -- '--.*' | sort -u; }
 
 # What bash would offer after "WORD...", for the last of them.
 complete_words()
@@ -81,10 +82,10 @@ if [ -f $page ] && [ -f $comp ]; then
 	done
 fi
 
-# Names of files in the guides: in backquotes, with a slash.
+# Names of files in the guides: in backquotes, with a slash; not what is built.
 for d in README.md HACKING.md; do
 	for f in $(grep -oE '`[a-z.][A-Za-z0-9_.-]*/[A-Za-z0-9_./-]*`' $d | tr -d '`' |
-			sort -u); do
+			grep -v ^build/ | sort -u); do
 		[ -e "$f" ] || [ -e "${f%/}" ] || say "$d names $f, which is not there"
 	done
 done
