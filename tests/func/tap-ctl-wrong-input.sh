@@ -4,7 +4,7 @@
 # processes, names in RUNDIR).
 set -u
 . "$(dirname "$0")/../lib/test.sh"
-requires jq
+requires jq pgrep
 truncate -s 4M "$T/good.img" "$T/used.img"
 mkdir "$T/dir"
 mkfifo "$T/fifo"
@@ -16,16 +16,18 @@ start_ctl
 create "aio:$T/used.img"
 used=$MINOR usedpid=$PID
 list() { tap-ctl list; tap-ctl list --json; }
+# as tapdisk_pids, in one process: it is asked after each wrong input
+tapdisks() { pgrep -f "^[^ ]*tapdisk .*--rundir $RUN " | sort; }
 names() { (cd "$RUN" && find . | sort); }
 same()
 {
 	[ "$(list)" = "$list" ] || fail "$*: the list has changed: $(list)"
 	[ "$(names)" = "$names" ] || fail "$*: names have changed: $(names)"
-	[ "$(tapdisk_pids | sort)" = "$pids" ] || fail "$*: processes have changed"
+	[ "$(tapdisks)" = "$pids" ] || fail "$*: processes have changed"
 	[ "$(fds "$CTL_PID")" = "$fds" ] || fail "$*: descriptors of the daemon"
 	[ "$(fds "$usedpid")" = "$tdfds" ] || fail "$*: descriptors of the tapdisk"
 }
-settle() { sleep 0.2; list=$(list) names=$(names) pids=$(tapdisk_pids | sort)
+settle() { sleep 0.2; list=$(list) names=$(names) pids=$(tapdisks)
 	fds=$(fds "$CTL_PID") tdfds=$(fds "$usedpid"); }
 # wrong STATUS "PATTERN in the line" COMMAND...
 wrong()
