@@ -314,9 +314,10 @@ static void shut(struct op *op)
 			 vdisk_name(vd), vdisk_state_text(vd->state), vd->pid);
 		op_kill(op);
 	} else {
-		op_done(op, -EBUSY, "it %s%s; -f ends it by force",
+		op_done(op, -EBUSY, "it %s%s; to give it up, kill %d and try again",
 			vdisk_state_text(vd->state),
-			vd->chan.mute ? ", and its tapdisk talks nonsense" : "");
+			vd->chan.mute ? " and its tapdisk talks nonsense" : "",
+			vd->pid);
 	}
 }
 
