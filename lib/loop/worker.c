@@ -62,12 +62,20 @@ static struct worker_job *next_job(struct workers *w)
 	return container_of(e, struct worker_job, link);
 }
 
+/* Without the mutex.  One wake-up is enough for all that the loop finds. */
 static void put_done(struct workers *w, struct worker_job *j)
 {
+	bool first;
+
+	pthread_mutex_lock(&w->mutex);
 	list_add(&w->done, &j->link);
-	/* Pairs with the acquire in ndone_is(): only an early look; what a
+	first = !w->ndone;
+	/* Pairs with the acquire in any_done(): only an early look; what a
 	 * job wrote is handed over by the mutex. */
 	__atomic_store_n(&w->ndone, w->ndone + 1, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&w->mutex);
+	if (first)
+		loop_wake(w->loop);
 }
 
 static void *worker_main(void *arg)
@@ -80,9 +88,8 @@ static void *worker_main(void *arg)
 	while ((j = next_job(w))) {
 		pthread_mutex_unlock(&w->mutex);
 		j->run(j);
-		pthread_mutex_lock(&w->mutex);
 		put_done(w, j);
-		loop_wake(w->loop);
+		pthread_mutex_lock(&w->mutex);
 	}
 	me->state = SLOT_LEAVING;
 	pthread_mutex_unlock(&w->mutex);
@@ -164,13 +171,10 @@ void worker_submit(struct workers *w, struct worker_job *j)
 		return;
 
 	j->run(j);
-	pthread_mutex_lock(&w->mutex);
 	put_done(w, j);
-	pthread_mutex_unlock(&w->mutex);
-	loop_wake(w->loop);
 }
 
-static bool ndone_is(struct workers *w)
+static bool any_done(struct workers *w)
 {
 	return __atomic_load_n(&w->ndone, __ATOMIC_ACQUIRE) != 0;
 }
@@ -180,7 +184,7 @@ static bool submit_hook(struct loop_hook *h)
 	struct workers *w = container_of(h, struct workers, submit);
 	struct list done = LIST_INIT(done), *e;
 
-	if (!ndone_is(w))
+	if (!any_done(w))
 		return false;
 	pthread_mutex_lock(&w->mutex);
 	while ((e = list_pop(&w->done)))
@@ -197,7 +201,7 @@ static bool submit_hook(struct loop_hook *h)
 
 static bool poll_hook(struct loop_hook *h)
 {
-	return ndone_is(container_of(h, struct workers, poll));
+	return any_done(container_of(h, struct workers, poll));
 }
 
 struct workers *workers_new(struct loop *l, unsigned max)
