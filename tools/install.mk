@@ -12,7 +12,7 @@ MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
-MAN := $(wildcard $(foreach s,1 3 5 7 8,lib/*.$(s) ctl/*/*.$(s) tapdisk/*.$(s) \
+MAN := $(wildcard $(foreach s,1 3 5 7 8,lib/*.$(s) ctl/*/*.$(s) tapdisk/*.$(s) tapdisk/*/*.$(s) tapdisk/*/*/*.$(s) \
 	drivers/*.$(s) drivers/*/*.$(s) tools/*.$(s) tools/*/*.$(s)))
 UNITS := $(wildcard tools/systemd/*.service)
 COMPLETION := $(wildcard tools/completion/*)
