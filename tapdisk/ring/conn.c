@@ -78,7 +78,7 @@ static void conn_free(struct ring_conn *c)
 		munmap(c->mem, c->mem_len);
 	if (c->owner) {
 		list_del(&c->link);
-		c->owner->nr--;
+		c->owner->dying--;
 	}
 	free(c);
 }
@@ -102,6 +102,10 @@ static void conn_cut(struct ring_conn *c)
 	if (c->state == CONN_DYING)
 		return;
 	c->state = CONN_DYING;
+	if (c->owner) {
+		c->owner->live--;
+		c->owner->dying++;
+	}
 	loop_timer_clear(&c->deadline);
 	loop_fd_del(c->loop, &c->sock);
 	close(c->sock.fd);
@@ -463,6 +467,25 @@ static bool greet(const struct disk *d, unsigned minor, int fd)
 	       (ssize_t)sizeof(g);
 }
 
+/* Is there room for another?  Clients that have hung up without our having heard
+ * of it yet make some: who closes and connects again is not told "busy". */
+static bool room_for_one(struct ring_conn_owner *o)
+{
+	char byte;
+
+	if (o->live >= RING_CONNS_MAX) {
+		list_for_each_safe(e, &o->conns) {
+			struct ring_conn *c = container_of(e, struct ring_conn,
+							   link);
+
+			if (c->state != CONN_DYING &&
+			    !recv(c->sock.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT))
+				conn_cut(c);
+		}
+	}
+	return o->live < RING_CONNS_MAX && o->dying < RING_DYING_MAX;
+}
+
 void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 		   unsigned minor, int fd)
 {
@@ -475,7 +498,7 @@ void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 	}
 	if (!ring_port_disk_ready(d))
 		err = -ENODEV;
-	else if (o->nr >= RING_CONNS_MAX)
+	else if (!room_for_one(o))
 		err = -EBUSY;
 	c = err ? NULL : calloc(1, sizeof(*c));
 	if (!c) {
@@ -499,7 +522,7 @@ void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 		return;
 	}
 	list_add(&o->conns, &c->link);
-	o->nr++;
+	o->live++;
 	loop_timer_set(l, &c->deadline, RING_HELLO_NS);
 }
 
@@ -513,5 +536,5 @@ void ring_conns_cut(struct ring_conn_owner *o)
 		c->owner = NULL;
 		conn_cut(c);
 	}
-	o->nr = 0;
+	o->live = o->dying = 0;
 }
