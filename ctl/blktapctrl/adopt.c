@@ -17,7 +17,7 @@
 #include "steps.h"
 #include "vdisk.h"
 
-#define PATIENCE_NS (10 * NS_PER_S)
+#define PATIENCE_NS (4 * NS_PER_S)
 #define SETTLE_NS (500 * NS_PER_MS)
 
 static struct {

@@ -1,0 +1,157 @@
+#!/bin/bash
+# TIMEOUT: 120
+# A new daemon takes over what a dead one has left: living disks, half messages,
+# half-made and half-renamed disks, stale names, and foreign ones.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires jq
+mkdir "$T/modes" "$T/fake" && truncate -s 1M "$T/a.img" "$T/b.img"
+cp "$BUILD/func/faketap" "$T/fake/tapdisk" || fail "faketap is not built"
+names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
+kill9()
+{
+	kill -KILL "$CTL_PID"
+	wait "$CTL_PID" 2>/dev/null
+	CTL_PID=
+}
+shown() { tap-ctl list --json | jq -c '[.[] | [.pid, .minor, .state, .path]]'; }
+
+# --- what lives is as before, whoever it was and whatever it did.
+start_ctl
+create "aio:$T/a.img"
+create "aio:$T/b.img" -R
+tap-ctl pause -m 1 || fail "pause"
+spawned=$(tap-ctl spawn)
+tap-ctl allocate >/dev/null
+tap-ctl attach -p "$(tap-ctl spawn)" -m 2 || fail "attach"
+tap-ctl allocate >/dev/null
+before=$(shown) entries=$(names)
+[ "$(echo "$before" | jq length)" = 5 ] || fail "list: $before"
+for sig in KILL TERM; do
+	kill -$sig "$CTL_PID"
+	wait "$CTL_PID" 2>/dev/null
+	# Half a message in each pipe, as a death in the middle leaves it; and
+	# what a guest's disk may have said to nobody.
+	for p in "$RUN"/tapctrlwrite*; do
+		printf 'KTLB\1\0\22\0\0\0\0\0\0\0\0\0\350\3\0\0xxxxxxx' |
+			timeout 5 tee "$p" >/dev/null || fail "nobody reads $p"
+	done
+	start_ctl
+	[ "$(shown)" = "$before" ] || fail "$sig: $(shown), before: $before"
+	[ "$(names)" = "$entries" ] || fail "$sig: $(names), before: $entries"
+done
+tap-ctl unpause -m 1 || fail "unpause after adoption"
+[ "$(disk_json 1 | jq .read_only)" = true ] || fail "read-only is forgotten"
+tap-ctl destroy -m 1 || fail "destroy"
+# The lock of an adopted disk outlives its tapdisk.
+pid=$(disk_json 0 | jq .pid)
+sleep 0.3
+kill -KILL "$pid"
+wait_for 5 [ ! -e "$RUN/nbd0.sock" ] || fail "the death of an adopted disk is unnoticed"
+[ "$(disk_state 0)" = dead ] || fail "state: $(disk_state 0)"
+refuse 16 tap-ctl create -a "aio:$T/a.img"
+tap-ctl destroy -m 0 || fail "destroy of the dead"
+create "aio:$T/a.img"
+
+# --- one daemon alone: the second leaves, and touches nothing.
+entries=$(names)
+timeout 10 blktapctrl --foreground 2>"$T/second"
+[ $? = 3 ] || fail "status of a second daemon: $(cat "$T/second")"
+[ "$(wc -l <"$T/second")" = 1 ] || fail "not one line: $(cat "$T/second")"
+[ "$(names)" = "$entries" ] || fail "the second daemon changed $(names)"
+within5 tap-ctl list >/dev/null || fail "the first daemon has suffered"
+
+# --- a death between two names of one pipe.
+kill9
+for f in tapfd%s.sock tapctrlread%s tapctrlwrite%s; do
+	# shellcheck disable=SC2059
+	ln "$RUN/$(printf "$f" 1000000)" "$RUN/$(printf "$f" 77)" || fail "ln"
+done
+# --- leftovers of the dead, and foreign things with such names.
+mkfifo "$RUN/tapctrlwrite9" "$RUN/tapctrlread9" "$RUN/tapctrlread11"
+: >"$RUN/tapdisk-9"
+echo precious >"$RUN/tapctrlwrite5"
+mkdir "$RUN/tapctrlwrite6"
+ln -s "$T/a.img" "$RUN/tapctrlwrite7"
+mkfifo "$T/trap"
+ln -s "$T/trap" "$RUN/tapctrlwrite8"
+echo precious >"$RUN/ring10.sock"
+: >"$RUN/tapctrlwrite007"
+: >"$RUN/tapctrlwrite99999999999999999999"
+: >"$RUN/tapdisk-x"
+start_ctl
+for f in tapctrlwrite9 tapctrlread9 tapctrlread11 tapctrlwrite77 tapctrlread77 \
+	tapfd77.sock; do
+	[ ! -e "$RUN/$f" ] || fail "a leftover stays: $f"
+done
+[ "$(cat "$RUN/tapctrlwrite5" "$RUN/ring10.sock")" = "precious
+precious" ] || fail "a foreign file was touched"
+[ -d "$RUN/tapctrlwrite6" ] && [ -L "$RUN/tapctrlwrite7" ] &&
+	[ -L "$RUN/tapctrlwrite8" ] || fail "foreign: $(names)"
+[ "$(tap-ctl list -p "$spawned" | wc -l)" = 1 ] || fail "the spawned one is lost"
+disk_json 9 >/dev/null || fail "the marker of minor 9 is lost"
+tap-ctl destroy -m 9 || fail "destroy of a marker"
+# Minors whose names are foreign are not given out.
+for want in 1 4 9; do
+	create ram:1M
+	[ "$MINOR" = $want ] || fail "minor $MINOR, not $want"
+done
+rm -r "$RUN"/tapctrlwrite[5-8] "$RUN/ring10.sock" "$RUN/tapctrlwrite007" \
+	"$RUN/tapctrlwrite99999999999999999999" "$RUN/tapdisk-x"
+stop_ctl
+
+# --- half of a create: nobody waits for it, so it goes.
+for mode in mute:1 mute:4; do
+	echo $mode >"$T/modes/0"
+	rm -f "$T/modes/1"
+	start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes \
+		--tapdisk-arg "$T/modes"
+	tap-ctl create -a "aio:$T/a.img" >/dev/null 2>&1 &
+	own $!
+	wait_for 5 [ -S "$RUN/ring0.sock" ] || fail "$mode: create"
+	create "aio:$T/b.img"
+	kill9
+	start_ctl
+	half_gone() { [ "$(tapdisk_pids)" = "$PID" ] && [ ! -e "$RUN/tapdisk-0" ]; }
+	wait_for 5 half_gone || fail "$mode: half a create stays: $(names)"
+	[ "$(disk_state 1)" = running ] || fail "the other: $(shown)"
+	stop_ctl
+done
+
+# --- one that does not answer is kept, and delays nobody; it may answer later.
+start_ctl
+create "aio:$T/a.img"
+stopped=$PID
+create "aio:$T/b.img"
+kill9
+kill -STOP "$stopped"
+blktapctrl --foreground >>"$T/ctl.log" 2>&1 &
+CTL_PID=$!
+answers() { tap-ctl list >/dev/null 2>&1; }
+wait_for 9 answers || fail "not ready for one that is stopped"
+[ "$(disk_state 1)" = running ] || fail "the other: $(shown)"
+disk_json 0 >/dev/null || fail "it is lost"
+kill -CONT "$stopped"
+is_back() { [ "$(disk_json 0 | jq -r .path)" = "$T/a.img" ]; }
+wait_for 5 is_back || fail "it is not adopted later: $(shown)"
+stop_ctl
+
+# --- the run directory must be ours alone.
+mkdir "$T/open" "$T/file.d" && chmod 777 "$T/open"
+: >"$T/file"
+for d in "$T/open" "$T/file" "$T/none/run"; do
+	refuse 1 timeout 10 blktapctrl --foreground --rundir "$d"
+	note "$ERR"
+	refuse 1 timeout 10 blktapctrl --rundir "$d"
+done
+refuse 2 blktapctrl --rundir relative
+refuse 2 blktapctrl --bogus
+refuse 2 blktapctrl --poll-us x
+
+# --- in the background: ready when the command returns.
+timeout 10 blktapctrl --log syslog || fail "start in the background"
+tap-ctl list >/dev/null || fail "not ready"
+create ram:1M
+tap-ctl shutdown || fail "shutdown"
+wait_for 5 rundir_empty || fail "left: $(names)"
+exit 0
