@@ -14,6 +14,12 @@
 
 #define TIMEOUT_MAX 86400u	/* a day */
 
+/* The daemon should be the one that gives up: it undoes what it has begun, and
+ * knows more.  -t is for the step that does I/O; others, and what is ahead of
+ * us in a disk's queue, take their time as well. */
+#define PATIENCE_S 300u
+#define PATIENCE_MORE_S 60u
+
 int parse_minor(const char *s, int32_t *minor)
 {
 	const char *slash = strrchr(s, '/');
@@ -140,9 +146,11 @@ int call_parse(struct call *c, int argc, char **argv, bool *help)
 		argc -= o.next;
 		argv += o.next;
 		if (!argc)
-			return check_need(c);
+			break;
 		if (c->operand || !c->verb->operand)
 			return call_usage(c, "'%s' is too much", argv[0]);
 		c->operand = argv[0];
 	}
+	c->patience = c->timeout ? c->timeout + PATIENCE_MORE_S : PATIENCE_S;
+	return check_need(c);
 }

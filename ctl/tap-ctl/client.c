@@ -17,11 +17,6 @@
 #include "base/rundir.h"
 #include "tap-ctl.h"
 
-/* How long we wait: a drain may take its time, so without -t for long.  With
- * it the daemon gives up first and says more. */
-#define WAIT_DEFAULT_S 300u
-#define WAIT_GRACE_S 5u
-
 /* The one request of a connection. */
 #define ASK_ID 1u
 
@@ -54,8 +49,7 @@ static int link_open(const struct call *c, struct link *l)
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	int err;
 
-	l->until_ns = clock_ns() + NS_PER_S *
-		(c->timeout ? c->timeout + WAIT_GRACE_S : WAIT_DEFAULT_S);
+	l->until_ns = clock_ns() + NS_PER_S * c->patience;
 	run_path(RUN_CTL, 0, a.sun_path, sizeof(a.sun_path));
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd < 0)
@@ -84,8 +78,7 @@ static int link_wait(const struct call *c, struct link *l, short events)
 		return call_fail(c, -errno, "poll: %s", strerror(errno));
 	if (!n)
 		return call_fail(c, -ETIMEDOUT, "blktapctrl did not answer within "
-				 "%u s", c->timeout ? c->timeout + WAIT_GRACE_S :
-				 WAIT_DEFAULT_S);
+				 "%u s", c->patience);
 	return 0;
 }
 

@@ -50,6 +50,7 @@ struct call {
 	const char *operand;	/* or NULL */
 	int32_t pid, minor;	/* -1: not given */
 	uint32_t timeout;	/* seconds, 0: not given */
+	uint32_t patience;	/* seconds that an answer may take */
 	bool json;
 	bool quiet;		/* failures are expected: say nothing */
 };
