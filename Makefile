@@ -56,7 +56,7 @@ TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp
 CTRL_LIBS := $(LIBS) -ljansson
 
 .PHONY: all help
-all: $(PROGRAMS) $(RING_A) $(RING_SO)
+all: $(PROGRAMS) $(RING_A) $(RING_SO) $(BUILD)/tapring-example
 
 help:
 	@echo 'all                programs and libtapring, into $(BUILD)/'
@@ -119,6 +119,9 @@ $(BIN)/tap-ctl: $(call obj,$(TAPCTL_SRC)) $(LIB)
 	$(call link,$(CTRL_LIBS))
 $(BIN)/tap-io: $(call obj,$(TAPIO_SRC)) $(RING_A) $(LIB)
 	$(call link,$(LIBS))
+
+$(BUILD)/tapring-example: $(BUILD)/tools/tapring-example.o $(RING_A)
+	$(call link)
 
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) $(LIB)
 	$(call link,$(TAPDISK_LIBS) -lcmocka)
