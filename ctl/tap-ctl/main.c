@@ -5,9 +5,11 @@
  * The exit code is 0 or the errno of the failure; misuse is EINVAL.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/rundir.h"
@@ -126,11 +128,25 @@ static int run(int argc, char **argv, bool json)
 	return c.verb->run(&c);
 }
 
+/* The socket must not become what stdout or stderr write to.  Read-only: what
+ * is written to a closed stdout stays an error. */
+static void fill_std_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	bool json = false;
 	int err;
 
+	fill_std_fds();
 	signal(SIGPIPE, SIG_IGN);
 	log_open(LOG_TO_STDERR, TAPCTL, LOG_LVL_INFO);
 	if (rundir_set(NULL)) {

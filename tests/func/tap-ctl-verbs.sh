@@ -139,6 +139,21 @@ refuse 22 tap-ctl debug -m 0 bogus
 refuse 19 tap-ctl major
 refuse 19 tap-ctl major -c
 
+# A drain that takes longer than -t: said so, in time; it ends nevertheless.
+create "delay:ms=3000|ram:1M"
+slow=$MINOR
+tap-io -m "$slow" -c 'write 0 4k' >"$T/slow" 2>&1 &
+own $!
+sleep 0.5
+begin=$(date +%s%N)
+refuse 110 tap-ctl pause -m "$slow" -t 1
+[ $((($(date +%s%N) - begin) / 1000000)) -lt 2500 ] || fail "-t 1 took too long"
+paused() { [ "$(disk_state "$slow")" = paused ]; }
+wait_for 5 paused || fail "never paused: $(disk_json "$slow")"
+says "" tap-ctl unpause -m "$slow"
+wait $! || fail "the write that was drained: $(cat "$T/slow")"
+says "" tap-ctl destroy -m "$slow"
+
 # The wrong pid is no pid: nothing is done.
 refuse any tap-ctl destroy -m 0 -p 1
 tap-ctl destroy --debug -p "$pid" -m 0 2>"$T/err" || fail "destroy: $(cat "$T/err")"

@@ -127,5 +127,6 @@ tap-ctl unpause -m "$used" || fail "unpause"
 # Output that nobody can take is a failure.
 tap-ctl list >/dev/full 2>"$T/err"
 [ $? = 28 ] || fail "a full output went unnoticed"
+wrong 9 'cannot write' bash -c 'exec tap-ctl list >&-'
 destroy "$used"
 stop_ctl
