@@ -125,6 +125,7 @@ tap-ctl unpause -m "$used" || fail "unpause"
 [ "$(disk_state "$used")" = running ] || fail "not running after unpause"
 
 # Output that nobody can take is a failure.
+settle
 tap-ctl list >/dev/full 2>"$T/err"
 [ $? = 28 ] || fail "a full output went unnoticed"
 wrong 9 'cannot write' bash -c 'exec tap-ctl list >&-'
