@@ -276,25 +276,31 @@ static void data_goes_both_ways_and_neighbours_are_one_vector(void **state)
 	assert_int_equal(notified[1], 1);
 }
 
+/* More often than there are vectors for it, so that each must come back. */
 static void an_indirect_request_may_be_all_in_pieces(void **state)
 {
-	struct blkif_indirect64 *s = (void *)request(0, BLKIF_OP_INDIRECT, 3, 16, 0);
 	struct blkif_segment *seg = (void *)page(2);
 
 	(void)state;
-	s->inner = BLKIF_OP_WRITE;
-	s->nr_segs = 256;
-	s->gref[0] = 2;
-	for (unsigned i = 0; i < 256; i++) {
-		seg[i] = (struct blkif_segment){ DATA + i, 3, 3, 0 };
-		memset(page(DATA + i) + 3 * 512, (int)i, 512);
-	}
-	settle();
-	assert_int_equal(answer(0, 0).status, 0);
-	assert_int_equal(answer(0, 0).op, BLKIF_OP_WRITE);
-	assert_int_equal(last_iovcnt, 256);
 	for (unsigned i = 0; i < 256; i++)
-		assert_int_equal((uint8_t)image[(16 + i) * 512 + 100], (uint8_t)i);
+		seg[i] = (struct blkif_segment){ DATA + i, 3, 3, 0 };
+	for (unsigned n = 0; n < 100; n++) {
+		struct blkif_indirect64 *s = (void *)request(0, BLKIF_OP_INDIRECT,
+							     n, 16, 0);
+
+		s->inner = BLKIF_OP_WRITE;
+		s->nr_segs = 256;
+		s->gref[0] = 2;
+		for (unsigned i = 0; i < 256; i++)
+			memset(page(DATA + i) + 3 * 512, (int)(i + n), 512);
+		settle();
+		assert_int_equal(answer(0, n).status, 0);
+		assert_int_equal(answer(0, n).op, BLKIF_OP_WRITE);
+		assert_int_equal(last_iovcnt, 256);
+		for (unsigned i = 0; i < 256; i++)
+			assert_int_equal((uint8_t)image[(16 + i) * 512 + 100],
+					 (uint8_t)(i + n));
+	}
 }
 
 static void bad_references_and_requests_cost_an_error_each(void **state)
@@ -306,6 +312,7 @@ static void bad_references_and_requests_cost_an_error_each(void **state)
 	request(0, BLKIF_OP_READ, 11, 0, 12);
 	request(0, 200, 12, 0, 1);
 	s = (void *)request(0, BLKIF_OP_INDIRECT, 13, 0, 0);
+	s->inner = BLKIF_OP_WRITE;
 	s->nr_segs = 20;
 	s->gref[0] = UINT32_MAX;
 	request(0, BLKIF_OP_READ, 14, SIZE / 2 / 512, 1);
@@ -316,6 +323,8 @@ static void bad_references_and_requests_cost_an_error_each(void **state)
 		struct blkif_rsp64 r = answer(0, i);
 
 		assert_int_equal(r.status, r.id == 15 ? 0 : r.id == 12 ? -2 : -1);
+		assert_int_equal(r.op, r.id == 12 ? 200 : r.id == 13 ?
+				 BLKIF_OP_WRITE : BLKIF_OP_READ);
 	}
 	assert_null(hung_up);
 	assert_int_equal(port->bad, 5);
