@@ -25,7 +25,7 @@
 
 #define QUEUE_MAX (1024 * 1024)
 #define LIST_LEVEL (32 * 1024)	/* no more of a list than this waits */
-#define IDLE_NS (60 * NS_PER_S)
+#define IDLE_NS (20 * NS_PER_S)
 #define PER_PASS 16
 
 struct client {
