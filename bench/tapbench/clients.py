@@ -1,6 +1,9 @@
 """One run of a client: a job against a target, and what it measured."""
 import json
+import os
+import resource
 import subprocess
+import time
 
 from . import proc
 
@@ -21,13 +24,14 @@ class Clients:
         self.gen, self.fio_engine = gen, fio_engine
         self.ms, self.ramp_ms = ms, ramp_ms
         self.seed = 0
+        self.gen_extra = []     # more arguments for gen
 
     def run_gen(self, backend, path, job, poll_us, ms=None):
         self.seed += 1
         cmd = [self.gen, "--backend", backend, "--path", path, "--rw", job.rw,
                "--bs", job.bs, "--depth", str(job.depth), "--ms",
                str(ms or self.ms), "--ramp-ms", str(self.ramp_ms), "--poll-us",
-               str(poll_us), "--seed", str(self.seed)]
+               str(poll_us), "--seed", str(self.seed)] + self.gen_extra
         out = json.loads(subprocess.run(cmd, check=True, capture_output=True,
                                         text=True).stdout)
         return {k: out[k] for k in ("iops", "mb_s", "lat_us", "p50_us", "p99_us",
@@ -73,8 +77,18 @@ class Target:
 
     def run(self, clients, job):
         pids = self.server.pids()
-        before = proc.cpu_ns(pids)
+        known = pids + [os.getpid()] + \
+            [k for k in proc.kworkers() if k not in pids]
+        before, other = proc.cpu_ns(pids), proc.cpu_ns(known)
+        children, busy = resource.getrusage(resource.RUSAGE_CHILDREN), proc.busy_ns()
+        start = time.monotonic()
         res = self._run(clients, job)
+        lasted = (time.monotonic() - start) * 1e9
+        busy = proc.busy_ns() - busy
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = proc.cpu_ns(known) - other + 1e9 * (
+            after.ru_utime - children.ru_utime + after.ru_stime - children.ru_stime)
+        res["foreign"] = max(0.0, busy - own) / lasted / (os.cpu_count() or 1)
         res["server_cpu_us"] = (proc.cpu_ns(pids) - before) / 1000 / \
             max(1, res["all_ops"])
         return res

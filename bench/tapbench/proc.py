@@ -28,6 +28,23 @@ def cpu_ns(pids):
     return total
 
 
+def busy_ns():
+    """CPU time that all processors have spent on anything but waiting."""
+    with open("/proc/stat") as f:
+        user, nice, system = map(int, f.readline().split()[1:4])
+    return (user + nice + system) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def wait_until_quiet(share, patience):
+    """Until the processors are idle but for `share`, or `patience` seconds."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        before = busy_ns()
+        time.sleep(0.1)
+        if busy_ns() - before <= share * 0.1e9 * (os.cpu_count() or 1):
+            return
+
+
 def kworkers():
     """The kernel's unbound workers: a loop device's I/O runs there."""
     found = []
