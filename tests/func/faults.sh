@@ -6,7 +6,6 @@
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires fio nbdcopy jq
-[ -x "$BUILD/func/ringmodel" ] || fail "ringmodel is not built"
 seed
 RANDOM=$((SEED % 32768))
 rounds=${ROUNDS:-5}
@@ -43,8 +42,10 @@ load()	# load NAME SECONDS OPTION...: fio in the background, its pid in LOAD
 }
 ring_load()	# the same through the ring, until it is killed
 {
-	"$BUILD/func/ringmodel" "$RUN/ring${minor[victim]}.sock" $RANDOM 999999999 32 \
-		$((1 + RANDOM % 3)) $((1 + RANDOM % 4)) 0 - >"$T/victim.err" 2>&1 &
+	local abi=(native x86_32 x86_64)
+	tap-io -m "${minor[victim]}" --abi "${abi[RANDOM % 3]}" \
+		--queues $((1 + RANDOM % 4)) -c "verify --seed $RANDOM --ops 999999999" \
+		>"$T/victim.err" 2>&1 &
 	LOAD=$!
 	own $LOAD
 }
