@@ -117,22 +117,57 @@ static void read_done(struct io_op *op, int64_t res)
 	}
 }
 
+/* Without O_DIRECT io_submit(2) would wait for the page cache, and the loop with
+ * it: a worker does the call. */
+static void run_cached(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+	const struct td_req *r = q->r;
+	off_t at = (off_t)r->offset;
+	ssize_t n;
+
+	do
+		n = r->op == TD_OP_READ ?
+		    preadv(q->f->fd, r->iov, (int)r->iovcnt, at) :
+		    pwritev2(q->f->fd, r->iov, (int)r->iovcnt, at, q->mode);
+	while (n < 0 && errno == EINTR);
+	q->op.res = n < 0 ? -errno : n;
+}
+
+static void cached_done(struct worker_job *j)
+{
+	struct file_req *q = container_of(j, struct file_req, job);
+
+	q->op.done(&q->op, q->op.res);
+}
+
+static void start_cached(struct file_req *q, io_done_fn *done)
+{
+	q->op.done = done;
+	q->job.run = run_cached;
+	q->job.done = cached_done;
+	worker_submit(q->f->node->env->workers, &q->job);
+}
+
 static void write_done(struct io_op *op, int64_t res);
 
 static void start_write(struct file_req *q)
 {
 	const struct td_req *r = q->r;
-	bool dsync = (r->flags & TD_REQ_FUA) && !q->f->no_dsync;
 
-	io_writev(q->f->node->env->io, &q->op, q->f->fd, r->iov, r->iovcnt,
-		  r->offset, dsync ? RWF_DSYNC : 0, write_done);
+	q->mode = (r->flags & TD_REQ_FUA) && !q->f->no_dsync ? RWF_DSYNC : 0;
+	if (q->f->geo.direct)
+		io_writev(q->f->node->env->io, &q->op, q->f->fd, r->iov,
+			  r->iovcnt, r->offset, q->mode, write_done);
+	else
+		start_cached(q, write_done);
 }
 
 static void write_done(struct io_op *op, int64_t res)
 {
 	struct file_req *q = container_of(op, struct file_req, op);
 	const struct td_req *r = q->r;
-	bool dsync = op->cb.aio_rw_flags;
+	bool dsync = q->mode & RWF_DSYNC;
 
 	if (res == (int64_t)r->length) {
 		/* dsync on a descriptor whose sync has failed: see I3. */
@@ -197,11 +232,13 @@ static void start_read(struct file_req *q)
 {
 	const struct td_req *r = q->r;
 
-	if (suits(q->f, r))
+	if (!suits(q->f, r))
+		file_slow(q, r->offset, r->offset + r->length, slow_end);
+	else if (q->f->geo.direct)
 		io_readv(q->f->node->env->io, &q->op, q->f->fd, r->iov,
 			 r->iovcnt, r->offset, read_done);
 	else
-		file_slow(q, r->offset, r->offset + r->length, slow_end);
+		start_cached(q, read_done);
 }
 
 static void read_ready(struct range *range)

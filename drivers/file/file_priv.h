@@ -72,7 +72,7 @@ struct file_req {		/* td_ctx(): nothing here outlives the request */
 	/* Workers. */
 	struct worker_job job;
 	uint64_t start, stop;	/* range of fallocate and lseek */
-	int mode;
+	int mode;		/* of fallocate; RWF_* of a write */
 	int err;
 	const char *why;
 };
