@@ -84,7 +84,7 @@ void adopt_resolved(struct vdisk *vd)
 
 /* Some have not answered: stopped, or waiting for a dead server's file.  They
  * serve guests, for all that is known: they stay, and are asked on. */
-static void give_up(struct loop_timer *t)
+static void adopt_late(struct loop_timer *t)
 {
 	(void)t;
 	list_for_each_safe(e, &ctl.vdisks) {
@@ -325,7 +325,7 @@ static void find_temp(enum run_name what, int n)
 void adopt_start(void (*ready)(void))
 {
 	adopt.ready = ready;
-	loop_timer_init(&adopt.timer, give_up);
+	loop_timer_init(&adopt.timer, adopt_late);
 	loop_work_init(&adopt.done, done_work);
 	names_compat_init();
 	names_scan(find_marker);

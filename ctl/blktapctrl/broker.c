@@ -37,7 +37,7 @@ struct opening {
 	char path[];
 };
 
-static void refuse(struct vdisk *vd, uint32_t id, int err, const char *why)
+static void refuse_file(struct vdisk *vd, uint32_t id, int err, const char *why)
 {
 	chan_reply(&vd->chan, TAP_FILE_RSP, id, err, why);
 }
@@ -99,7 +99,7 @@ static void opening_done(struct worker_job *j)
 		if (!o->err)
 			o->err = hand_over(o);
 		if (o->err)
-			refuse(vd, o->id, o->err,
+			refuse_file(vd, o->id, o->err,
 			       o->why ? o->why : strerror(-o->err));
 		else if (!o->direct && !(o->flags & TAP_OPEN_NO_DIRECT))
 			log_warn("%s: %s: no O_DIRECT here: I/O goes through the "
@@ -219,12 +219,12 @@ void broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
 			log_warn("%s: refused %s%s to its tapdisk: %s",
 				 vdisk_name(vd), path,
 				 flags & TAP_OPEN_RDONLY ? " (read-only)" : "", why);
-		refuse(vd, id, err, why);
+		refuse_file(vd, id, err, why);
 		return;
 	}
 	o = calloc(1, sizeof(*o) + len);
 	if (!o) {
-		refuse(vd, id, -ENOMEM, strerror(ENOMEM));
+		refuse_file(vd, id, -ENOMEM, strerror(ENOMEM));
 		return;
 	}
 	o->job = (struct worker_job){ .run = opening_run, .done = opening_done };

@@ -15,10 +15,10 @@
 #include "names.h"
 
 #define HELLO_AGAIN_NS (500 * NS_PER_MS)
-#define QUEUE_MAX (64 * 1024)
+#define CHAN_QUEUE_MAX (64 * 1024)
 
 /* Messages of one tapdisk in one pass of the loop: others shall have a turn. */
-#define PER_PASS 64
+#define CHAN_PER_PASS 64
 /* Messages that nobody asked for, in ten seconds; bytes that are no message, in
  * a life. */
 #define UNASKED_MAX 1000
@@ -27,7 +27,7 @@
 static void on_read(struct loop_fd *f, uint32_t events);
 static void on_write(struct loop_fd *f, uint32_t events);
 static void on_fd(struct loop_fd *f, uint32_t events);
-static void on_again(struct loop_timer *t);
+static void hello_again(struct loop_timer *t);
 
 void chan_init(struct chan *c, const struct chan_ops *ops)
 {
@@ -37,8 +37,8 @@ void chan_init(struct chan *c, const struct chan_ops *ops)
 	c->wr = (struct loop_fd){ .fd = -1, .fn = on_write };
 	c->fd = (struct loop_fd){ .fd = -1, .fn = on_fd };
 	list_init(&c->calls);
-	msg_queue_init(&c->out, QUEUE_MAX);
-	loop_timer_init(&c->again, on_again);
+	msg_queue_init(&c->out, CHAN_QUEUE_MAX);
+	loop_timer_init(&c->again, hello_again);
 }
 
 static void close_end(struct loop_fd *f)
@@ -223,7 +223,7 @@ int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd)
 	return c->fd.fd < 0 ? -ENOTCONN : msg_send_fd(c->fd.fd, &fm, fd);
 }
 
-static void on_again(struct loop_timer *t)
+static void hello_again(struct loop_timer *t)
 {
 	chan_hello(container_of(t, struct chan, again));
 }
@@ -414,7 +414,7 @@ static void on_read(struct loop_fd *f, uint32_t events)
 	struct msg m;
 
 	(void)events;
-	for (int i = 0; i < PER_PASS && f->fd >= 0; i++) {
+	for (int i = 0; i < CHAN_PER_PASS && f->fd >= 0; i++) {
 		int r = read_msg(f->fd, &c->in, &m);
 
 		if (!c->greeted)	/* a dead daemon's conversation */

@@ -23,10 +23,10 @@
 #include "names.h"
 #include "verbs.h"
 
-#define QUEUE_MAX (1024 * 1024)
+#define CLIENT_QUEUE_MAX (1024 * 1024)
 #define LIST_LEVEL (32 * 1024)	/* no more of a list than this waits */
 #define IDLE_NS (20 * NS_PER_S)
-#define PER_PASS 16
+#define CLIENT_PER_PASS 16
 
 struct client {
 	struct list link;
@@ -77,7 +77,7 @@ void ask_drop(struct ask *a)
 	a->client = NULL;
 }
 
-static void give_up(struct client *c)
+static void cut_off(struct client *c)
 {
 	c->broken = true;
 	loop_defer(ctl.loop, &clients.clean);
@@ -101,7 +101,7 @@ void ask_reply(struct ask *a, uint8_t flags, int status, const void *body,
 			if (err == -ENOBUFS)
 				log_warn("a client does not read its answers: "
 					 "cut off");
-			give_up(c);
+			cut_off(c);
 		}
 	}
 	if (flags & TAP_MORE)
@@ -157,7 +157,7 @@ static void list_more(struct client *c)
 		msg_seal(&out, TAP_CTL_LIST + 1, len ? TAP_MORE : 0,
 			 c->list_ask.id, 0, (uint32_t)len);
 		if (write_msg(c->sock.fd, &c->out, &out))
-			give_up(c);
+			cut_off(c);
 	}
 	if (!c->listing && c->list_ask.client) {
 		list_del(&c->list_ask.link);
@@ -183,7 +183,7 @@ static void go_on(struct client *c)
 	if (want != c->events && !c->broken) {
 		c->events = want;
 		if (loop_fd_mod(ctl.loop, &c->sock, want))
-			give_up(c);
+			cut_off(c);
 	}
 	/* What has been read already wakes nobody. */
 	if (c->more && (want & EPOLLIN))
@@ -197,7 +197,7 @@ static void go_on(struct client *c)
 
 static void on_idle(struct loop_timer *t)
 {
-	give_up(container_of(t, struct client, idle));
+	cut_off(container_of(t, struct client, idle));
 }
 
 static void read_some(struct client *c)
@@ -205,7 +205,7 @@ static void read_some(struct client *c)
 	struct msg m;
 
 	c->more = true;
-	for (int i = 0; i < PER_PASS && c->n_asks < CLIENT_ASKS_MAX; i++) {
+	for (int i = 0; i < CLIENT_PER_PASS && c->n_asks < CLIENT_ASKS_MAX; i++) {
 		int r = read_msg(c->sock.fd, &c->in, &m);
 
 		if (c->in.skipped) {
@@ -213,7 +213,7 @@ static void read_some(struct client *c)
 			r = -EBADMSG;
 		}
 		if (r < 0)
-			give_up(c);
+			cut_off(c);
 		if (r <= 0)
 			c->more = false;
 		if (r <= 0 || c->broken)
@@ -222,7 +222,7 @@ static void read_some(struct client *c)
 	}
 }
 
-static void on_again(struct loop_timer *t)
+static void read_again(struct loop_timer *t)
 {
 	struct client *c = container_of(t, struct client, again);
 
@@ -238,11 +238,11 @@ static void on_sock(struct loop_fd *f, uint32_t events)
 	if (c->broken)
 		return;
 	if (events & (EPOLLERR | EPOLLHUP)) {
-		give_up(c);
+		cut_off(c);
 		return;
 	}
 	if ((events & EPOLLOUT) && msg_flush(f->fd, &c->out) < 0)
-		give_up(c);
+		cut_off(c);
 	if ((events & EPOLLIN) && !c->broken)
 		read_some(c);
 	go_on(c);
@@ -288,9 +288,34 @@ static bool may_ask(int fd)
 	       (cred.uid == 0 || cred.uid == geteuid());
 }
 
+/* fd is the client's from now on, or closed. */
+static struct client *client_new(int fd)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		close(fd);
+		return NULL;
+	}
+	c->sock = (struct loop_fd){ .fd = fd, .fn = on_sock };
+	c->events = EPOLLIN;
+	list_init(&c->asks);
+	msg_queue_init(&c->out, CLIENT_QUEUE_MAX);
+	loop_timer_init(&c->idle, on_idle);
+	loop_timer_init(&c->again, read_again);
+	if (loop_fd_add(ctl.loop, &c->sock, EPOLLIN)) {
+		close(fd);
+		free(c);
+		return NULL;
+	}
+	list_add(&clients.all, &c->link);
+	clients.n++;
+	go_on(c);
+	return c;
+}
+
 static void let_in(struct loop_fd *f, uint32_t events)
 {
-	struct client *c;
 	int fd;
 
 	(void)events;
@@ -300,27 +325,10 @@ static void let_in(struct loop_fd *f, uint32_t events)
 		return;
 	}
 	fd = accept4(f->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd < 0)
-		return;
-	c = may_ask(fd) ? calloc(1, sizeof(*c)) : NULL;
-	if (!c) {
+	if (fd >= 0 && !may_ask(fd))
 		close(fd);
-		return;
-	}
-	c->sock = (struct loop_fd){ .fd = fd, .fn = on_sock };
-	c->events = EPOLLIN;
-	list_init(&c->asks);
-	msg_queue_init(&c->out, QUEUE_MAX);
-	loop_timer_init(&c->idle, on_idle);
-	loop_timer_init(&c->again, on_again);
-	if (loop_fd_add(ctl.loop, &c->sock, EPOLLIN)) {
-		close(fd);
-		free(c);
-		return;
-	}
-	list_add(&clients.all, &c->link);
-	clients.n++;
-	go_on(c);
+	else if (fd >= 0)
+		client_new(fd);
 }
 
 int clients_start(void)

@@ -27,7 +27,7 @@ static const char *act(const struct ask *a)
 	return a->type == TAP_CTL_STATS ? "tell statistics" : "debug";
 }
 
-static void finish(struct forward *f)
+static void forward_end(struct forward *f)
 {
 	chan_forget(&f->call);
 	loop_timer_clear(&f->timer);
@@ -36,37 +36,37 @@ static void finish(struct forward *f)
 	free(f);
 }
 
-static void fail(struct forward *f, int err, const char *why)
+static void forward_fail(struct forward *f, int err, const char *why)
 {
 	ask_fail(&f->ask, err, "%s: cannot %s%s%s: %s", vdisk_name(f->vd),
 		 act(&f->ask), *f->text ? " " : "", f->text, why);
-	finish(f);
+	forward_end(f);
 }
 
-static void late(struct loop_timer *t)
+static void forward_late(struct loop_timer *t)
 {
-	fail(container_of(t, struct forward, timer), -ETIMEDOUT,
-	     "its tapdisk has not answered in time");
+	forward_fail(container_of(t, struct forward, timer), -ETIMEDOUT,
+	     "its tapdisk has not forward_answered in time");
 }
 
-static void answered(struct call *c, int err, const struct msg *m)
+static void forward_answered(struct call *c, int err, const struct msg *m)
 {
 	struct forward *f = container_of(c, struct forward, call);
 	char why[512];
 
 	if (err) {
-		fail(f, m ? err : -ENXIO,
+		forward_fail(f, m ? err : -ENXIO,
 		     m ? msg_why(m, err, why, sizeof(why)) : "its tapdisk has ended");
 		return;
 	}
 	f->bytes += m->hdr->len;
 	if (f->bytes > ANSWER_MAX) {
-		fail(f, -EMSGSIZE, "its tapdisk answers without end");
+		forward_fail(f, -EMSGSIZE, "its tapdisk answers without end");
 		return;
 	}
 	ask_reply(&f->ask, m->hdr->flags & TAP_MORE, 0, m->body, m->hdr->len);
 	if (!(m->hdr->flags & TAP_MORE))
-		finish(f);
+		forward_end(f);
 }
 
 void forward(struct vdisk *vd, struct ask *a, uint16_t type,
@@ -90,17 +90,17 @@ void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 			 vdisk_name(vd), act(a), why ? why : strerror(ENOMEM));
 		return;
 	}
-	f->call.done = answered;
+	f->call.done = forward_answered;
 	f->vd = vd;
 	snprintf(f->text, sizeof(f->text), "%s", text);
 	list_init(&f->call.link);
-	loop_timer_init(&f->timer, late);
+	loop_timer_init(&f->timer, forward_late);
 	ask_init(&f->ask, a->client, a->id, a->type);
 	ask_drop(a);
 	vd->n_forwards++;
 	err = chan_call(&vd->chan, &f->call, type, text, strlen(text));
 	if (err)
-		fail(f, err, strerror(-err));
+		forward_fail(f, err, strerror(-err));
 	else
 		loop_timer_set(ctl.loop, &f->timer, OP_CONTROL_NS);
 }

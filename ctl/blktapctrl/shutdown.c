@@ -17,29 +17,29 @@ static struct {
 	unsigned left, failed;
 	int err;
 	char why[600];		/* of the first that failed */
-} shut;
+} going;
 
 static void failed(const struct vdisk *vd, int err, const char *why)
 {
-	if (!shut.failed++) {
-		shut.err = err;
-		snprintf(shut.why, sizeof(shut.why), "%s: %s", vdisk_name(vd), why);
+	if (!going.failed++) {
+		going.err = err;
+		snprintf(going.why, sizeof(going.why), "%s: %s", vdisk_name(vd), why);
 	}
 }
 
-static void finish(void)
+static void shutdown_end(void)
 {
-	if (shut.failed) {
-		log_warn("shutdown: %u disks stay: %s", shut.failed, shut.why);
+	if (going.failed) {
+		log_warn("shutdown: %u disks stay: %s", going.failed, going.why);
 		ctl.leaving = false;
-		ask_fail(&shut.ask, shut.err, "cannot shut down: %u disks stay; %s",
-			 shut.failed, shut.why);
+		ask_fail(&going.ask, going.err, "cannot shut down: %u disks stay; %s",
+			 going.failed, going.why);
 		return;
 	}
 	for (int n = 0; n < TAP_MINOR_MAX; n++)
 		if (minor_taken(n) && !minor_disk(n))
 			minor_free(n);
-	ask_reply(&shut.ask, 0, 0, NULL, 0);
+	ask_reply(&going.ask, 0, 0, NULL, 0);
 	loop_stop(ctl.loop);
 }
 
@@ -48,8 +48,8 @@ static void one_ended(struct op *op)
 	/* Gone is gone, whoever did it. */
 	if (op->err && op->err != -ENODEV)
 		failed(op->vd, op->err, op->why);
-	if (--shut.left == 0)
-		finish();
+	if (--going.left == 0)
+		shutdown_end();
 }
 
 void shutdown_begin(struct ask *a, const struct tap_verb *v)
@@ -62,10 +62,10 @@ void shutdown_begin(struct ask *a, const struct tap_verb *v)
 	}
 	log_info("shutdown: closing %u disks", ctl.n_vdisks);
 	ctl.leaving = true;
-	shut.failed = 0;
-	shut.left = 1;		/* this function */
+	going.failed = 0;
+	going.left = 1;		/* this function */
 	all.pid = all.minor = -1;
-	ask_init(&shut.ask, a->client, a->id, a->type);
+	ask_init(&going.ask, a->client, a->id, a->type);
 	ask_drop(a);
 	list_for_each(e, &ctl.vdisks) {
 		struct vdisk *vd = container_of(e, struct vdisk, link);
@@ -78,8 +78,8 @@ void shutdown_begin(struct ask *a, const struct tap_verb *v)
 			continue;
 		}
 		op->ended = one_ended;
-		shut.left++;
+		going.left++;
 	}
-	if (--shut.left == 0)
-		finish();
+	if (--going.left == 0)
+		shutdown_end();
 }

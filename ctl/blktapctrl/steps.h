@@ -19,6 +19,6 @@ void step_open(struct op *op);
 void step_call(struct op *op, uint16_t type, const void *body, size_t len,
 	       int during, uint64_t ns);
 /* Is the disk in one of those states (1 << VD_...)?  If not, the step failed. */
-bool step_state(struct op *op, unsigned states);
+bool step_state(struct op *op, unsigned may);
 
 #endif

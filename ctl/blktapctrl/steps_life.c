@@ -1,7 +1,7 @@
 /* steps_life.c - how disks begin and end.
  *
- * create   take_minor -> start -> greet -> newdev -> named -> open -> settled
- * spawn    take_number -> start -> greet
+ * create   take_minor -> start -> await_hello -> newdev -> named -> open -> settled
+ * spawn    take_number -> start -> await_hello
  * attach   bind -> link -> newdev -> named
  * detach   leave -> ended -> forget
  * destroy  shut -> leave -> ended -> free
@@ -42,11 +42,11 @@ void step_call(struct op *op, uint16_t type, const void *body, size_t len,
 		op_await(op, WAIT_CALL, ns);
 }
 
-bool step_state(struct op *op, unsigned states)
+bool step_state(struct op *op, unsigned may)
 {
 	enum vdisk_state s = op->vd->state;
 
-	if (states & (1u << s))
+	if (may & (1u << s))
 		return true;
 	op_done(op, s == VD_RUNNING || s == VD_PAUSED || s == VD_CLOSED ||
 		    s == VD_IDLE ? -EINVAL : -EBUSY,
@@ -153,7 +153,7 @@ static void kill_it(struct op *op)
 	op_kill(op);
 }
 
-static void greet(struct op *op)
+static void await_hello(struct op *op)
 {
 	op_await(op, WAIT_HELLO, OP_CONTROL_NS);
 }
@@ -205,7 +205,7 @@ static void settled(struct op *op)
 static const struct step spawn_steps[] = {
 	{ "take number", .run = take_number, .undo = drop_disk },
 	{ "start", .run = start, .undo = kill_it },
-	{ "hello", .run = greet },
+	{ "hello", .run = await_hello },
 };
 const struct op_kind op_spawn = {
 	.act = "spawn", .steps = spawn_steps, .n_steps = ARRAY_SIZE(spawn_steps),
@@ -215,7 +215,7 @@ const struct op_kind op_spawn = {
 static const struct step create_steps[] = {
 	{ "take minor", .run = take_minor, .undo = drop_disk },
 	{ "start", .run = start, .undo = kill_it },
-	{ "hello", .run = greet },
+	{ "hello", .run = await_hello },
 	{ "newdev", .run = newdev },
 	{ "named", .run = named },
 	{ "open", .run = step_open },
