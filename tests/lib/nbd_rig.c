@@ -52,7 +52,7 @@ struct serve {
 };
 
 struct order {
-	char what;
+	uint64_t what;	/* no padding: valgrind sees all of it sent */
 	uint64_t arg;
 };
 
@@ -222,7 +222,7 @@ void nbd_rig_start(struct nbd_rig *r, const char *spec, unsigned flags)
 
 int nbd_rig_order(struct nbd_rig *r, char order, uint64_t arg)
 {
-	struct order o = { order, arg };
+	struct order o = { (unsigned char)order, arg };
 	struct pollfd p = { .fd = r->ctl, .events = POLLIN };
 	int err = -1;
 
