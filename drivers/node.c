@@ -273,7 +273,7 @@ static void caps_update(struct td_node *n)
 	for (; n; n = n->up) {
 		n->caps = n->own_caps & (n->child ? n->child->caps : TD_CAP_ALL);
 		if (n->flags & TD_NODE_RDONLY)
-			n->caps &= TD_CAP_EXTENTS | TD_CAP_FLUSH;
+			n->caps &= TD_CAP_EXTENTS | TD_CAP_FLUSH | TD_CAP_RESIZE;
 	}
 }
 
@@ -290,6 +290,7 @@ void td_set_geometry(struct td_node *n, uint64_t size, uint32_t phys)
 	n->phys = phys;
 }
 
+__attribute__((format(printf, 3, 0)))
 static void node_say(const struct td_node *n, enum log_level level,
 		     const char *fmt, va_list ap)
 {

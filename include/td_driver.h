@@ -14,7 +14,8 @@
  *    aligned to nothing: a store that needs alignment does it itself.
  *  - It never blocks: file names go to td_file_get(), system calls that may
  *    sleep to a worker (lib/loop/worker.h).
- *  - It keeps no global state: node->priv and td_ctx() are zeroed for it.
+ *  - It keeps no global state: what it needs is in node->priv (zeroed) and in
+ *    td_ctx().
  *  - Messages go through td_err() and td_warn(), once, by whoever knows most.
  */
 #ifndef TD_DRIVER_H
@@ -63,7 +64,7 @@ struct td_driver {
 	const char *const *aliases;	/* optional, NULL-ended other names */
 	uint32_t caps;		/* TD_CAP_*; a filter's are masked by its child's */
 	size_t node_ctx;	/* bytes of node->priv, zeroed */
-	size_t req_ctx;		/* bytes of td_ctx() in every request */
+	size_t req_ctx;		/* bytes of td_ctx() in every request, not zeroed */
 
 	/* Required.  open: parse node->arg, set geometry, complete.  A filter is
 	 * opened after its child and closed before it. */
@@ -124,7 +125,8 @@ void td_complete(struct td_req *r, int err);
  * end it by td_complete() (or pass it again).  A filter's whole plumbing. */
 void td_pass(struct td_node *n, struct td_req *r, td_done_fn *done);
 
-/* This node's part of r's context: req_ctx bytes, kept while r is ours. */
+/* This node's part of r's context: req_ctx bytes, kept while r is ours.  What a
+ * request before this one left in it is still there: fill in what is read. */
 static inline void *td_ctx(const struct td_node *n, const struct td_req *r)
 {
 	return (char *)r->ctx + n->ctx_off;

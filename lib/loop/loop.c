@@ -29,6 +29,7 @@
 struct loop {
 	int epfd;
 	bool stop;
+	bool coarse;		/* epoll knows milliseconds only */
 	int poll_fds;		/* who wants descriptors looked at in spins */
 	unsigned unslept;	/* passes since epoll was last asked */
 	uint64_t now;		/* of this pass; 0: not asked for yet */
@@ -321,8 +322,11 @@ static bool ask_epoll(struct loop *l, uint64_t timeout_ns)
 	} else {
 		/* Milliseconds are too coarse for a delay filter's timer; but
 		 * Linux before 5.11 has nothing finer. */
-		n = epoll_pwait2(l->epfd, l->events, EVENTS, &ts, NULL);
-		if (n < 0 && errno == ENOSYS)
+		n = -1;
+		if (!l->coarse)
+			n = epoll_pwait2(l->epfd, l->events, EVENTS, &ts, NULL);
+		l->coarse |= n < 0 && errno == ENOSYS;
+		if (l->coarse)
 			n = epoll_wait(l->epfd, l->events, EVENTS,
 				       timeout_ns > 1000000 * NS_PER_MS ? 1000000 :
 				       (int)(timeout_ns / NS_PER_MS + 1));

@@ -103,14 +103,14 @@ static void ctl_end(struct disk *d, int err, const char *why)
 	fn(d->ctl_arg, err, why);
 }
 
-static bool ctl_refused(const struct disk *d, bool allowed, const char *act,
-			disk_ctl_fn *fn, void *arg)
+static bool ctl_refused(const struct disk *d, bool allowed, disk_ctl_fn *fn,
+			void *arg)
 {
-	char why[64];
+	char why[32];
 
 	if (allowed)
 		return false;
-	snprintf(why, sizeof(why), "cannot %s: it is %s", act, fsm[d->state].name);
+	snprintf(why, sizeof(why), "it is %s", fsm[d->state].name);
 	fn(arg, -EINVAL, why);
 	return true;
 }
@@ -227,7 +227,7 @@ static void start_open(struct disk *d, const char *spec, unsigned flags,
 void disk_open(struct disk *d, const char *spec, unsigned flags,
 	       disk_ctl_fn *fn, void *arg)
 {
-	if (ctl_refused(d, d->state == DISK_CLOSED, "open", fn, arg) ||
+	if (ctl_refused(d, d->state == DISK_CLOSED, fn, arg) ||
 	    !ctl_begin(d, fn, arg))
 		return;
 	d->size = 0;
@@ -239,7 +239,7 @@ void disk_resume(struct disk *d, const char *spec, unsigned flags,
 {
 	bool same = !spec || !*spec;
 
-	if (ctl_refused(d, d->state == DISK_PAUSED, "unpause", fn, arg) ||
+	if (ctl_refused(d, d->state == DISK_PAUSED, fn, arg) ||
 	    !ctl_begin(d, fn, arg))
 		return;
 	start_open(d, same ? d->spec : spec, same ? d->flags : flags, DISK_PAUSED);
@@ -323,7 +323,7 @@ static void drain(struct disk *d, enum disk_state goal)
 
 void disk_pause(struct disk *d, disk_ctl_fn *fn, void *arg)
 {
-	if (ctl_refused(d, d->state == DISK_RUNNING, "pause", fn, arg) ||
+	if (ctl_refused(d, d->state == DISK_RUNNING, fn, arg) ||
 	    !ctl_begin(d, fn, arg))
 		return;
 	drain(d, DISK_PAUSED);
@@ -332,7 +332,7 @@ void disk_pause(struct disk *d, disk_ctl_fn *fn, void *arg)
 void disk_close(struct disk *d, disk_ctl_fn *fn, void *arg)
 {
 	if (ctl_refused(d, d->state == DISK_RUNNING || d->state == DISK_PAUSED,
-			"close", fn, arg) || !ctl_begin(d, fn, arg))
+			fn, arg) || !ctl_begin(d, fn, arg))
 		return;
 	d->flush_err = 0;
 	if (d->state == DISK_RUNNING) {
@@ -359,20 +359,23 @@ static void resized(struct td_req *r, int err)
 
 void disk_resize(struct disk *d, uint64_t bytes, disk_ctl_fn *fn, void *arg)
 {
-	if (ctl_refused(d, d->state == DISK_RUNNING, "resize", fn, arg))
+	if (ctl_refused(d, d->state == DISK_RUNNING, fn, arg))
 		return;
 	if (!(d->caps & TD_CAP_RESIZE)) {
-		fn(arg, d->flags & TD_NODE_RDONLY ? -EROFS : -EOPNOTSUPP,
-		   d->flags & TD_NODE_RDONLY ? "cannot resize: it is read-only" :
-		   "cannot resize: this type of disk has a fixed size");
+		fn(arg, -EOPNOTSUPP, "this type of disk has a fixed size");
+		return;
+	}
+	if (bytes && disk_rdonly(d)) {
+		fn(arg, -EROFS, "it is read-only (without a size, it takes up what "
+		   "its file has grown to)");
 		return;
 	}
 	if (bytes % 512) {
-		fn(arg, -EINVAL, "cannot resize: a size is a multiple of 512 bytes");
+		fn(arg, -EINVAL, "a size is a multiple of 512 bytes");
 		return;
 	}
 	if (bytes && bytes < d->size) {
-		fn(arg, -ERANGE, "cannot resize: a disk never shrinks");
+		fn(arg, -ERANGE, "a disk never shrinks");
 		return;
 	}
 	if (!ctl_begin(d, fn, arg))
