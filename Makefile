@@ -26,7 +26,7 @@ BASE_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DBLKTAP_VERSION='"$(VERSION)"' \
 LDFLAGS += -Wl,-z,relro,-z,now $(if $(SAN),-fsanitize=$(SAN))
 
 # Sources, by floor.
-RING_CLIENT := lib/tapring.c
+RING_CLIENT := $(wildcard lib/tapring/*.c)
 LIB_SRC := $(filter-out $(RING_CLIENT),$(wildcard lib/*.c lib/*/*.c))
 DRV_SRC := $(wildcard drivers/*.c drivers/*/*.c)
 TAPDISK_SRC := $(wildcard tapdisk/*.c tapdisk/*/*.c tapdisk/*/*/*.c)

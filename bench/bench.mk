@@ -19,7 +19,7 @@ $(BUILD)/fio-headers: bench/fio-headers
 	@mkdir -p $(@D)
 	@bench/fio-headers $(FIO_DIR) 2>$@.why && rm -f $@.why; \
 	if [ -e $@.why ]; then cat $@.why >&2; else touch $@; fi
-$(FIO_ENGINE): bench/fio-tapring.c lib/tapring.c include/tapring.h $(BUILD)/fio-headers
+$(FIO_ENGINE): bench/fio-tapring.c $(RING_CLIENT) include/tapring.h $(BUILD)/fio-headers
 	$(if $(Q),@echo '  FIO   $@')
 	$(Q)if [ -e $(FIO_DIR)/src/config-host.h ]; then \
 		$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -fPIC -shared \

@@ -1,7 +1,7 @@
 /* blkif.h - Xen's block ring as it lies in memory: operations, the three slot
  * layouts, the ring's header.  Ours, after xen/include/public/io/{blkif,ring}.h;
  * no Xen header is needed.  Only layout and arithmetic: who may trust what is
- * the business of tapdisk/ring (the back) and lib/tapring.c (the front).
+ * the business of tapdisk/ring (the back) and lib/tapring (the front).
  *
  * Sectors are of 512 bytes and segments lie in pages of 4096 bytes, whatever
  * the disk and the processor use.
