@@ -16,7 +16,6 @@
 #include "ring/conn.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -28,6 +27,7 @@
 #include "base/log.h"
 #include "ring/hello.h"
 #include "ring/port.h"
+#include "ring/wire.h"
 #include "td_driver.h"
 
 #define BELL_ARMS 64u
@@ -118,46 +118,12 @@ static void conn_cut(struct ring_conn *c)
 		conn_free(c);
 }
 
-/* One status; 0, -EAGAIN or another -errno.  fds: nr of them, or none. */
-static int send_status(int sock, enum tapring_event event, int status,
-		       uint64_t sectors, const int *fds, unsigned nr)
-{
-	struct tapring_status s = {
-		.magic = TAPRING_MAGIC,
-		.version = TAPRING_VERSION,
-		.event = (uint16_t)event,
-		.status = status,
-		.sectors = sectors,
-	};
-	struct iovec iov = { &s, sizeof(s) };
-	union {
-		struct cmsghdr h;
-		char buf[CMSG_SPACE(TAPRING_MAX_QUEUES * sizeof(int))];
-	} ctl;
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n;
-
-	if (nr) {
-		memset(&ctl, 0, sizeof(ctl));
-		m.msg_control = ctl.buf;
-		m.msg_controllen = CMSG_SPACE(nr * sizeof(int));
-		ctl.h.cmsg_level = SOL_SOCKET;
-		ctl.h.cmsg_type = SCM_RIGHTS;
-		ctl.h.cmsg_len = CMSG_LEN(nr * sizeof(int));
-		memcpy(CMSG_DATA(&ctl.h), fds, nr * sizeof(int));
-	}
-	n = sendmsg(sock, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (n < 0)
-		return -errno;
-	return n == (ssize_t)sizeof(s) ? 0 : -EIO;
-}
-
 static void refuse(struct ring_conn *c, int err, const char *why)
 {
 	if (log_allowed(&refusals))
 		log_warn("ring client refused: %s (%s)", why, strerror(-err));
 	/* It may have gone already; it is told if it still listens. */
-	(void)send_status(c->sock.fd, TAPRING_CONNECTED, err, 0, NULL, 0);
+	(void)wire_status(c->sock.fd, TAPRING_CONNECTED, err, 0, NULL, 0);
 	conn_cut(c);
 }
 
@@ -194,7 +160,7 @@ static void conn_arming(struct ring_port *p, unsigned queue)
 
 static void send_size(struct ring_conn *c)
 {
-	int err = send_status(c->sock.fd, TAPRING_RESIZED, 0,
+	int err = wire_status(c->sock.fd, TAPRING_RESIZED, 0,
 			      disk_size(c->disk) / 512, NULL, 0);
 	bool full = err == -EAGAIN;
 
@@ -331,7 +297,7 @@ static int connect_rings(struct ring_conn *c, const char **why)
 		goto out;
 	c->state = CONN_RUNNING;
 	*why = "cannot tell it";
-	err = send_status(c->sock.fd, TAPRING_CONNECTED, 0,
+	err = wire_status(c->sock.fd, TAPRING_CONNECTED, 0,
 			  disk_size(c->disk) / 512, peer, n);
 out:
 	while (n)
@@ -363,50 +329,20 @@ static int conn_start(struct ring_conn *c, const char **why)
 	return 0;
 }
 
-static void take_fds(struct ring_conn *c, struct msghdr *m)
-{
-	if (m->msg_flags & MSG_CTRUNC)
-		c->too_many = true;
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-		size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		int fd;
-
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < n; i++) {
-			memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
-			if (c->memfd < 0) {
-				c->memfd = fd;
-				continue;
-			}
-			close(fd);
-			c->too_many = true;
-		}
-	}
-}
-
 static void hello_ready(struct ring_conn *c)
 {
-	union {
-		struct cmsghdr h;
-		char buf[CMSG_SPACE(16 * sizeof(int))];
-	} ctl;
-	struct iovec iov = { (char *)&c->hello + c->have,
-			     sizeof(c->hello) - c->have };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
-			    .msg_control = ctl.buf,
-			    .msg_controllen = sizeof(ctl.buf) };
-	ssize_t n = recvmsg(c->sock.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t n = wire_recv(c->sock.fd, (char *)&c->hello + c->have,
+			      sizeof(c->hello) - c->have, &c->memfd,
+			      &c->too_many);
 	const char *why = "";
 	int err;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0) {
 		conn_cut(c);
 		return;
 	}
-	take_fds(c, &m);
 	c->have += (size_t)n;
 	if (c->have < sizeof(c->hello))
 		return;
@@ -502,7 +438,7 @@ void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 		err = -EBUSY;
 	c = err ? NULL : calloc(1, sizeof(*c));
 	if (!c) {
-		(void)send_status(fd, TAPRING_CONNECTED, err ? err : -ENOMEM, 0,
+		(void)wire_status(fd, TAPRING_CONNECTED, err ? err : -ENOMEM, 0,
 				  NULL, 0);
 		close(fd);
 		return;
