@@ -258,15 +258,19 @@ static void greet(struct chan *c)
 		return;
 	c->greeted = true;					/* I1 */
 	loop_timer_clear(&c->again);
-	c->ops->hello(c, &c->rsp, c->spec);
+	c->ops->hello(c, (const struct tap_hello_rsp *)c->rsp, c->spec);
 }
 
 static bool take_hello(struct chan *c, const struct msg *m)
 {
+	uint64_t epoch;
+
+	_Static_assert(offsetof(struct tap_hello_rsp, epoch) == 0, "first");
 	if (m->hdr->len < sizeof(c->rsp) || m->hdr->status)
 		return false;
-	memcpy(&c->rsp, m->body, sizeof(c->rsp));
-	if (c->rsp.epoch != ctl.epoch ||
+	memcpy(c->rsp, m->body, sizeof(c->rsp));
+	memcpy(&epoch, m->body, sizeof(epoch));
+	if (epoch != ctl.epoch ||
 	    msg_text(m, sizeof(c->rsp), c->spec, sizeof(c->spec)))
 		return false;
 	c->answered = true;

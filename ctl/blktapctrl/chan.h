@@ -51,7 +51,9 @@ struct chan {
 	bool wr_waits;		/* EPOLLOUT is asked for */
 	bool greeted, answered, mute;
 	pid_t peer;		/* 0: unknown yet */
-	struct tap_hello_rsp rsp;
+	/* The last HELLO_RSP (a struct that ends in an array cannot stand in the
+	 * middle of another). */
+	_Alignas(struct tap_hello_rsp) uint8_t rsp[sizeof(struct tap_hello_rsp)];
 	char spec[TAP_TEXT_MAX + 1];
 	struct loop_timer again;	/* the next HELLO */
 	uint64_t refill_ns;	/* when the allowance began anew */

@@ -29,8 +29,8 @@ struct request {
 	struct client *client;
 	const struct verb *verb;
 	uint32_t id;
-	struct tap_verb v;
 	char text[TAP_TEXT_MAX + 1];
+	struct tap_verb v;
 };
 
 struct verb {
