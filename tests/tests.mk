@@ -84,5 +84,6 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) 
 # that knows a longer form of itself takes it from LONG=1 or ROUNDS.
 LONG_SH := $(sort $(shell grep -lsE 'ROUNDS|LONG' $(FUNC_SH)))
 ROUNDS ?= 100
+OPS ?= 150000
 check-long: tests
-	@LONG=1 ROUNDS=$(ROUNDS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH)
+	@LONG=1 ROUNDS=$(ROUNDS) OPS=$(OPS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH)

@@ -2,13 +2,13 @@
 # TIMEOUT: 120
 # kill -9 at random times under load, of a tapdisk, of blktapctrl or of a
 # client.  After each: nothing hangs, nothing leaks, the other disks have not
-# noticed, a new daemon takes over what lives.  ROUNDS=5, SEED, MODES
+# noticed, a new daemon takes over what lives.  ROUNDS=8, SEED, MODES
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires fio nbdcopy jq
 seed
 RANDOM=$((SEED % 32768))
-rounds=${ROUNDS:-5}
+rounds=${ROUNDS:-8}
 read -ra modes <<<"${MODES:-tapdisk daemon client both}"
 size=16
 
@@ -69,14 +69,15 @@ sleep 0.3
 want=$(counts) names=$(entries)
 
 for r in $(seq "$rounds"); do
-	mode=${modes[RANDOM % ${#modes[@]}]}
+	# every mode with either load within eight rounds
+	mode=${modes[(SEED + r) % ${#modes[@]}]}
 	delay=0.$((RANDOM % 6))$((RANDOM % 10))
-	via=$((RANDOM % 2))
-	note "round $r: kill $mode after $delay s, load $via (seed $SEED)"
+	if [ $(((r - 1) / ${#modes[@]} % 2)) = 0 ]; then via=ring; else via=nbd; fi
+	note "round $r: kill $mode after $delay s, load through $via"
 	load bystander 2 --rw=randwrite --verify=crc32c --do_verify=0 \
 		--verify_backlog=64 --verify_fatal=1
 	bystander=$LOAD
-	if [ $via = 0 ]; then load victim 30; else ring_load; fi
+	if [ $via = nbd ]; then load victim 30; else ring_load; fi
 	victim=$LOAD
 	sleep "$delay"
 	kill -0 "$victim" || fail "the load ended: $(cat "$T/victim.err")"
