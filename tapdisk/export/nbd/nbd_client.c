@@ -278,6 +278,8 @@ static void options(struct nbd_client *c)
 
 void nbd_client_parse(struct nbd_client *c)
 {
+	if (c->held && c->phase != NBD_LEAVING)
+		return;
 	if (c->phase == NBD_FLAGS && c->rend - c->rpos >= NBD_CLIENT_FLAGS_LEN) {
 		uint32_t flags = get_be32(c->rbuf + c->rpos);
 
@@ -361,7 +363,8 @@ static void client_timeout(struct loop_timer *t)
 	struct nbd_client *c = container_of(t, struct nbd_client, timer);
 
 	nbd_client_drop(c, handshaking(c) ? "the handshake took too long" :
-			c->phase == NBD_CLOSING ? "it does not read answers" : NULL);
+			c->phase == NBD_CLOSING && !c->inflight ?
+			"it does not read answers" : NULL);
 	nbd_client_settle(c);
 }
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -74,9 +75,12 @@ static bool admit(struct nbd_server *s)
 
 	switch (disk_state(s->disk)) {
 	case DISK_CLOSED:
-	case DISK_OPENING:
 	case DISK_CLOSING:
 		return false;
+	case DISK_OPENING:	/* has a size: it is only being unpaused */
+		if (!disk_size(s->disk))
+			return false;
+		break;
 	default:
 		break;
 	}
@@ -117,7 +121,7 @@ static void server_accept(struct loop_fd *f, uint32_t events)
 		}
 		err = nbd_client_new(s, fd);
 		if (err && log_allowed(&limit))
-			log_warn("nbd: no room for a client: error %d", -err);
+			log_warn("nbd: no room for a client: %s", strerror(-err));
 	}
 }
 
