@@ -197,7 +197,7 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		vdisk_enter(vd, (enum vdisk_state)state);
 	half = vd->minor >= 0 && names_marker_creating(vd->minor);
 	if (vd->minor >= 0)
-		names_compat_link(vd->pid, vd->minor);
+		names_compat_nbd(vd->pid, vd->minor, true);
 	if (half && (state == VD_IDLE || state == VD_CLOSED ||
 		     state == VD_OPENING)) {
 		if (vd->adopting)

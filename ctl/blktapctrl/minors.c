@@ -36,7 +36,7 @@ int minor_take(int want, bool creating)
 			continue;
 		if (err)
 			return err;
-		minors[n].taken = true;
+		minor_adopt(n);
 		return n;
 	}
 	return want < 0 ? -ENOSPC : -EEXIST;
@@ -46,12 +46,14 @@ void minor_adopt(int minor)
 {
 	ASSERT(in_range(minor));
 	minors[minor].taken = true;
+	names_compat_marker(minor, true);
 }
 
 void minor_free(int minor)
 {
 	ASSERT(in_range(minor) && minors[minor].taken && !minors[minor].disk);
 	names_remove(RUN_MARKER, minor);
+	names_compat_marker(minor, false);
 	minors[minor].taken = false;
 }
 

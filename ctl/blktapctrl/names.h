@@ -51,10 +51,10 @@ bool names_marker_creating(int n);
 /* Calls fn for each name in RUNDIR of a kind that has a number. */
 void names_scan(void (*fn)(enum run_name what, int n));
 
-/* tapdisk3's name of the NBD socket, where it is kept: as root with the default
- * run directory. */
+/* tapdisk3's names of NBD sockets and markers, links to ours, where they are kept:
+ * as root with the default run directory. */
 void names_compat_init(void);	/* removes ours that are stale */
-void names_compat_link(pid_t pid, int minor);
-void names_compat_unlink(pid_t pid, int minor);
+void names_compat_nbd(pid_t pid, int minor, bool there);
+void names_compat_marker(int minor, bool there);
 
 #endif

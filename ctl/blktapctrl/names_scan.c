@@ -64,14 +64,12 @@ void names_scan(void (*fn)(enum run_name what, int n))
 	closedir(d);
 }
 
+/* --- tapdisk3's names --- */
+
 #define COMPAT_DIR "/run/blktap-control"
+#define COMPAT_MARKERS COMPAT_DIR "/tapdisk"
 
 static bool compat;
-
-static void compat_path(pid_t pid, int minor, char *buf, size_t len)
-{
-	snprintf(buf, len, COMPAT_DIR "/nbd%d.%d", (int)pid, minor);
-}
 
 /* Is it a link of ours: into our run directory? */
 static bool compat_is_ours(const char *path)
@@ -86,59 +84,69 @@ static bool compat_is_ours(const char *path)
 	return !strncmp(to, rundir(), len) && to[len] == '/';
 }
 
-void names_compat_init(void)
+/* Make dir, for everybody to read, and empty it of links of ours. */
+static bool compat_dir(const char *dir)
 {
 	struct dirent *e;
 	struct stat st;
 	DIR *d;
 
-	compat = geteuid() == 0 && rundir_is_default();
-	if (!compat)
-		return;
-	if (mkdir(COMPAT_DIR, 0755) && errno != EEXIST) {
-		log_warn("cannot make " COMPAT_DIR ": %s", strerror(errno));
-		compat = false;
-		return;
+	if (mkdir(dir, 0755) == 0) {
+		chmod(dir, 0755);	/* our umask is strict */
+		return true;
 	}
-	if (lstat(COMPAT_DIR, &st) || !S_ISDIR(st.st_mode) || st.st_uid != 0 ||
+	if (errno != EEXIST) {
+		log_warn("cannot make %s: %s", dir, strerror(errno));
+		return false;
+	}
+	if (lstat(dir, &st) || !S_ISDIR(st.st_mode) || st.st_uid != 0 ||
 	    (st.st_mode & 022)) {
-		log_warn(COMPAT_DIR " is not a directory of root's alone: not used");
-		compat = false;
-		return;
+		log_warn("%s is not a directory of root's alone: not used", dir);
+		return false;
 	}
-	d = opendir(COMPAT_DIR);
+	d = opendir(dir);
 	while (d && (e = readdir(d))) {
-		char path[sizeof(COMPAT_DIR) + NAME_MAX + 2];
+		char path[sizeof(COMPAT_MARKERS) + NAME_MAX + 2];
 
-		snprintf(path, sizeof(path), COMPAT_DIR "/%s", e->d_name);
-		if (!strncmp(e->d_name, "nbd", 3) && compat_is_ours(path))
+		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		if (compat_is_ours(path))
 			unlink(path);
 	}
 	if (d)
 		closedir(d);
+	return true;
 }
 
-void names_compat_link(pid_t pid, int minor)
+void names_compat_init(void)
 {
-	char path[64], to[PATH_MAX];
+	compat = geteuid() == 0 && rundir_is_default() &&
+		 compat_dir(COMPAT_DIR) && compat_dir(COMPAT_MARKERS);
+}
+
+static void compat_set(const char *path, enum run_name what, int n, bool there)
+{
+	char to[PATH_MAX];
 
 	if (!compat)
 		return;
-	compat_path(pid, minor, path, sizeof(path));
-	run_path(RUN_NBD, minor, to, sizeof(to));
 	if (compat_is_ours(path))
 		unlink(path);
-	if (symlink(to, path))
+	if (there && symlink(run_path(what, n, to, sizeof(to)), path))
 		log_warn("cannot make %s: %s", path, strerror(errno));
 }
 
-void names_compat_unlink(pid_t pid, int minor)
+void names_compat_nbd(pid_t pid, int minor, bool there)
 {
 	char path[64];
 
-	if (!compat)
-		return;
-	compat_path(pid, minor, path, sizeof(path));
-	if (compat_is_ours(path))
-		unlink(path);
+	snprintf(path, sizeof(path), COMPAT_DIR "/nbd%d.%d", (int)pid, minor);
+	compat_set(path, RUN_NBD, minor, there);
+}
+
+void names_compat_marker(int minor, bool there)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), COMPAT_MARKERS "/tapdisk-%d", minor);
+	compat_set(path, RUN_MARKER, minor, there);
 }

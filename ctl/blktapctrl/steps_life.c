@@ -192,7 +192,7 @@ static void named(struct op *op)
 		names_remove_channel(vd->number);
 		vd->number = vd->chan.number = vd->minor;
 	}
-	names_compat_link(vd->pid, vd->minor);
+	names_compat_nbd(vd->pid, vd->minor, true);
 	op_done(op, 0, " ");
 }
 

@@ -202,7 +202,7 @@ void vdisk_died(struct vdisk *vd, const char *how)
 	names_remove_disk(vd->number);
 	if (vd->minor >= 0) {
 		names_remove_disk(vd->minor);	/* between two names */
-		names_compat_unlink(vd->pid, vd->minor);
+		names_compat_nbd(vd->pid, vd->minor, false);
 	}
 	op_event(vd, WAIT_DEATH, 0, "");
 	adopt_resolved(vd);
