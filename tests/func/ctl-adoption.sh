@@ -43,13 +43,14 @@ done
 tap-ctl unpause -m 1 || fail "unpause after adoption"
 [ "$(disk_json 1 | jq .read_only)" = true ] || fail "read-only is forgotten"
 tap-ctl destroy -m 1 || fail "destroy"
-# The lock of an adopted disk outlives its tapdisk.
+# As root, the lock of an adopted disk outlives its tapdisk: a duplicate of its
+# file is taken from it.
 pid=$(disk_json 0 | jq .pid)
 sleep 0.3
 kill -KILL "$pid"
 wait_for 5 [ ! -e "$RUN/nbd0.sock" ] || fail "the death of an adopted disk is unnoticed"
 [ "$(disk_state 0)" = dead ] || fail "state: $(disk_state 0)"
-refuse 16 tap-ctl create -a "aio:$T/a.img"
+[ "$(id -u)" != 0 ] || refuse 16 tap-ctl create -a "aio:$T/a.img"
 tap-ctl destroy -m 0 || fail "destroy of the dead"
 create "aio:$T/a.img"
 
