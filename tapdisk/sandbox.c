@@ -89,10 +89,10 @@ static int allow(scmp_filter_ctx f)
 	/* Doorbells of ring clients: they reach nobody else. */
 	if (!err)
 		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
-			SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+			SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0));
 	for (size_t i = 0; i < ARRAY_SIZE(ioctls) && !err; i++)
 		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-			SCMP_A1(SCMP_CMP_EQ, ioctls[i]));
+			SCMP_A1(SCMP_CMP_EQ, ioctls[i], 0));
 	return err;
 }
 
