@@ -78,7 +78,7 @@ static void conn_free(struct ring_conn *c)
 		munmap(c->mem, c->mem_len);
 	if (c->owner) {
 		list_del(&c->link);
-		c->owner->dying--;
+		c->owner->others--;
 	}
 	free(c);
 }
@@ -102,9 +102,9 @@ static void conn_cut(struct ring_conn *c)
 	if (c->state == CONN_DYING)
 		return;
 	c->state = CONN_DYING;
-	if (c->owner) {
-		c->owner->live--;
-		c->owner->dying++;
+	if (running && c->owner) {
+		c->owner->served--;
+		c->owner->others++;
 	}
 	loop_timer_clear(&c->deadline);
 	loop_fd_del(c->loop, &c->sock);
@@ -296,6 +296,8 @@ static int connect_rings(struct ring_conn *c, const char **why)
 	if (err)
 		goto out;
 	c->state = CONN_RUNNING;
+	c->owner->others--;
+	c->owner->served++;
 	*why = "cannot tell it";
 	err = wire_status(c->sock.fd, TAPRING_CONNECTED, 0,
 			  disk_size(c->disk) / 512, peer, n);
@@ -303,6 +305,26 @@ out:
 	while (n)
 		close(peer[--n]);
 	return err;
+}
+
+/* Is there room for another that is served?  Clients that have hung up without
+ * our having heard of it yet make some: who closes and connects again is not
+ * told "busy". */
+static bool room_for_one(struct ring_conn_owner *o)
+{
+	char byte;
+
+	if (o->served >= RING_CONNS_MAX) {
+		list_for_each_safe(e, &o->conns) {
+			struct ring_conn *c = container_of(e, struct ring_conn,
+							   link);
+
+			if (c->state == CONN_RUNNING &&
+			    !recv(c->sock.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT))
+				conn_cut(c);
+		}
+	}
+	return o->served < RING_CONNS_MAX;
 }
 
 static int conn_start(struct ring_conn *c, const char **why)
@@ -313,6 +335,10 @@ static int conn_start(struct ring_conn *c, const char **why)
 	if (c->too_many || c->memfd < 0)
 		return -EINVAL;
 	err = hello_check(&c->hello, why);
+	if (!err && !room_for_one(c->owner)) {
+		*why = "too many clients";
+		err = -EBUSY;
+	}
 	if (!err)
 		err = hello_check_memory(c->memfd, (size_t)c->hello.pages *
 					 TAPRING_PAGE, why);
@@ -403,25 +429,6 @@ static bool greet(const struct disk *d, unsigned minor, int fd)
 	       (ssize_t)sizeof(g);
 }
 
-/* Is there room for another?  Clients that have hung up without our having heard
- * of it yet make some: who closes and connects again is not told "busy". */
-static bool room_for_one(struct ring_conn_owner *o)
-{
-	char byte;
-
-	if (o->live >= RING_CONNS_MAX) {
-		list_for_each_safe(e, &o->conns) {
-			struct ring_conn *c = container_of(e, struct ring_conn,
-							   link);
-
-			if (c->state != CONN_DYING &&
-			    !recv(c->sock.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT))
-				conn_cut(c);
-		}
-	}
-	return o->live < RING_CONNS_MAX && o->dying < RING_DYING_MAX;
-}
-
 void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 		   unsigned minor, int fd)
 {
@@ -434,7 +441,7 @@ void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 	}
 	if (!ring_port_disk_ready(d))
 		err = -ENODEV;
-	else if (!room_for_one(o))
+	else if (o->others >= RING_OTHERS_MAX)
 		err = -EBUSY;
 	c = err ? NULL : calloc(1, sizeof(*c));
 	if (!c) {
@@ -458,7 +465,7 @@ void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 		return;
 	}
 	list_add(&o->conns, &c->link);
-	o->live++;
+	o->others++;
 	loop_timer_set(l, &c->deadline, RING_HELLO_NS);
 }
 
@@ -472,5 +479,5 @@ void ring_conns_cut(struct ring_conn_owner *o)
 		c->owner = NULL;
 		conn_cut(c);
 	}
-	o->live = o->dying = 0;
+	o->served = o->others = 0;
 }

@@ -10,14 +10,14 @@ struct disk;
 struct loop;
 struct ring_conn;
 
-#define RING_CONNS_MAX 8u	/* connections a disk */
-#define RING_DYING_MAX 64u	/* and those whose I/O has not ended yet */
+#define RING_CONNS_MAX 8u	/* served connections a disk */
+#define RING_OTHERS_MAX 64u	/* silent yet, or with I/O that has not ended */
 #define RING_HELLO_NS (5ull * 1000000000ull)	/* to say hello in */
 
 /* What a connection tells its server when it has gone, memory and all. */
 struct ring_conn_owner {
 	struct list conns;
-	unsigned live, dying;
+	unsigned served, others;
 };
 
 /* Greet the client of `fd` (ours from now on) and serve it. */
