@@ -103,15 +103,6 @@ static void adopt_late(struct loop_timer *t)
 
 /* --- what one has answered --- */
 
-/* Another name of the same pipe: a daemon died between the two. */
-static int other_name(const struct vdisk *vd)
-{
-	for (int n = 0; n < TAP_MINOR_MAX; n++)
-		if (n != vd->number && names_same(vd->number, n))
-			return n;
-	return -1;
-}
-
 static void distrust(struct vdisk *vd, const char *why)
 {
 	log_err("%s: its tapdisk lies about itself (%s): not listened to any more",
@@ -144,12 +135,9 @@ static const char *reconcile(struct vdisk *vd, int minor)
 	if (vd->minor >= 0)
 		return vd->minor == minor ? NULL : "another minor than before";
 	if (minor < 0) {
-		int twin = vd->number >= TAP_TEMP_MINOR ? other_name(vd) : -1;
-
-		if (twin >= 0)
-			names_remove_disk(twin);
-		/* Half of a create: it has a minor's names and marker. */
-		else if (minor_taken(vd->number) && !minor_disk(vd->number))
+		/* Half of a create: it has a minor's names and marker.  (Half of
+		 * an attach has two sets of names; sweep() takes the second.) */
+		if (minor_taken(vd->number) && !minor_disk(vd->number))
 			minor_bind(vd->number, vd);
 		return NULL;
 	}

@@ -14,6 +14,7 @@ kill9()
 	wait "$CTL_PID" 2>/dev/null
 	CTL_PID=
 }
+answers() { tap-ctl list >/dev/null 2>&1; }
 shown() { tap-ctl list --json | jq -c '[.[] | [.pid, .minor, .state, .path]]'; }
 
 # --- what lives is as before, whoever it was and whatever it did.
@@ -30,13 +31,18 @@ before=$(shown) entries=$(names)
 for sig in KILL TERM; do
 	kill -$sig "$CTL_PID"
 	wait "$CTL_PID" 2>/dev/null
-	# Half a message in each pipe, as a death in the middle leaves it; and
-	# what a guest's disk may have said to nobody.
+	# Half a message in each pipe, as a death in the middle leaves it; the
+	# tapdisks see no end of file between it and the new daemon's words.
+	for p in $(tapdisk_pids); do kill -STOP "$p"; done
 	for p in "$RUN"/tapctrlwrite*; do
-		printf 'KTLB\1\0\22\0\0\0\0\0\0\0\0\0\350\3\0\0xxxxxxx' |
+		printf 'BLTK\1\0\22\0\0\0\0\0\0\0\0\0\350\3\0\0xxxxxxx' |
 			timeout 5 tee "$p" >/dev/null || fail "nobody reads $p"
 	done
-	start_ctl
+	blktapctrl --foreground >>"$T/ctl.log" 2>&1 &
+	CTL_PID=$!
+	sleep 0.5
+	for p in $(tapdisk_pids); do kill -CONT "$p"; done
+	wait_for 5 answers || fail "$sig: not ready"
 	[ "$(shown)" = "$before" ] || fail "$sig: $(shown), before: $before"
 	[ "$(names)" = "$entries" ] || fail "$sig: $(names), before: $entries"
 done
@@ -128,7 +134,6 @@ kill9
 kill -STOP "$stopped"
 blktapctrl --foreground >>"$T/ctl.log" 2>&1 &
 CTL_PID=$!
-answers() { tap-ctl list >/dev/null 2>&1; }
 wait_for 9 answers || fail "not ready for one that is stopped"
 [ "$(disk_state 1)" = running ] || fail "the other: $(shown)"
 disk_json 0 >/dev/null || fail "it is lost"
