@@ -32,9 +32,10 @@ bool range_enter(struct ranges *s, struct range *r)
 	return !r->blockers;
 }
 
+/* Count first, call then: whoever is called may leave, and change the list. */
 void range_leave(struct ranges *s, struct range *r)
 {
-	struct list *next = r->link.next;
+	struct list *next = r->link.next, go = LIST_INIT(go), *turn;
 
 	ASSERT(!r->blockers);
 	list_del(&r->link);
@@ -44,9 +45,14 @@ void range_leave(struct ranges *s, struct range *r)
 
 			if (conflict(r, o) && !--o->blockers) {
 				s->waiting--;
-				o->ready(o);
+				list_add(&go, &o->turn);
 			}
 		}
 	}
 	s->excl -= r->excl;
+	while ((turn = list_pop(&go))) {
+		struct range *o = container_of(turn, struct range, turn);
+
+		o->ready(o);
+	}
 }

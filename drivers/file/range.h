@@ -20,8 +20,9 @@ struct range {
 	uint64_t start, end;	/* bytes; end is behind the last */
 	bool excl;
 	unsigned blockers;	/* earlier ranges that we wait for */
-	/* It may go now; called inside range_leave() of another one, and must
-	 * not enter or leave a range itself. */
+	struct list turn;	/* on range_leave()'s list of those who may go */
+	/* It may go now; called inside range_leave() of another one, and may
+	 * leave at once (a request that fails before its first byte). */
 	void (*ready)(struct range *r);
 };
 

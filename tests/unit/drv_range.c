@@ -98,6 +98,37 @@ static void first_come_first_served(void **state)
 	}
 }
 
+static unsigned failed;
+
+static void fail_at_once(struct range *r)
+{
+	failed++;
+	range_leave(&s, r);
+}
+
+/* Whose turn comes may find that it cannot be done, and leave there and then. */
+static void a_turn_may_be_given_up(void **state)
+{
+	struct one a, b, c, last;
+
+	(void)state;
+	ranges_init(&s);
+	failed = 0;
+	assert_true(enter(&a, 0, 8192, true));
+	assert_false(enter(&b, 0, 8192, true));
+	b.r.ready = fail_at_once;
+	assert_false(enter(&c, 4096, 8192, true));
+	c.r.ready = fail_at_once;
+	assert_false(enter(&last, 0, 8192, true));
+	leave(&a);
+	assert_int_equal(failed, 2);
+	assert_true(last.runs);
+	leave(&last);
+	assert_int_equal(s.excl, 0);
+	assert_int_equal(s.waiting, 0);
+	assert_true(list_empty(&s.all));
+}
+
 /* Against the rule itself: nobody runs beside a conflict, and nobody waits who
  * has no earlier conflict. */
 static void random_ranges_obey_the_rule(void **state)
@@ -140,6 +171,7 @@ int main(void)
 		cmocka_unit_test(plain_ranges_do_not_wait_for_each_other),
 		cmocka_unit_test(an_exclusive_range_waits_and_is_waited_for),
 		cmocka_unit_test(first_come_first_served),
+		cmocka_unit_test(a_turn_may_be_given_up),
 		cmocka_unit_test(random_ranges_obey_the_rule),
 	};
 
