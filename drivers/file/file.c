@@ -57,6 +57,9 @@ static void sync_result(struct file_req *q, int err)
 {
 	struct file *f = q->f;
 
+	/* Of several that ran together the kernel tells one. */
+	if (!err && f->sync_failed)
+		err = -EIO;
 	if (err && !f->sync_failed) {
 		f->sync_failed = true;
 		td_warn(f->node, "cannot flush: %s; every flush will fail until "

@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "drv_loop.h"
 #include "drv_rig.h"
+#include "loop/loop.h"
 
 static char spec[200], full[200];
 static char buf[MiB];
@@ -42,6 +43,49 @@ static void a_failed_flush_is_remembered(void **state)
 	rig_free(&g);
 }
 
+struct flushes {
+	struct rig *g;
+	unsigned due, good, bad, good_after_bad;
+	bool all;
+};
+
+static void flushed(struct td_req *r, int err)
+{
+	struct flushes *f = r->owner;
+
+	f->good += !err;
+	f->bad += err != 0;
+	f->good_after_bad += !err && f->bad;
+	td_pool_put(f->g->pool, r);
+	if (--f->due)
+		return;
+	f->all = true;
+	loop_stop(f->g->env.loop);
+}
+
+/* The kernel tells its error to one of those that wait at that moment. */
+static void flushes_that_run_together_fail_together(void **state)
+{
+	struct rig g;
+
+	(void)state;
+	rig_init(&g);
+	for (int i = 0; i < 20; i++) {
+		struct flushes f = { .g = &g, .due = 16 };
+
+		assert_int_equal(rig_open(&g, spec, TD_NODE_NO_DIRECT), 0);
+		memset(buf, 'a' + i, sizeof(buf));
+		assert_int_equal(rig_write(&g, 0, sizeof(buf), buf), 0);
+		for (int k = 0; k < 16; k++)
+			rig_start(&g, TD_OP_FLUSH, 0, 0, 0, NULL, 0, flushed, &f);
+		rig_run(&g, &f.all);
+		assert_int_not_equal(f.bad, 0);
+		assert_int_equal(f.good_after_bad, 0);
+		assert_int_equal(rig_close(&g), 0);
+	}
+	rig_free(&g);
+}
+
 static void a_full_file_system_fails_the_write_alone(void **state)
 {
 	struct rig g;
@@ -60,6 +104,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_failed_flush_is_remembered),
+		cmocka_unit_test(flushes_that_run_together_fail_together),
 		cmocka_unit_test(a_full_file_system_fails_the_write_alone),
 	};
 	const char *top, *dev;
