@@ -82,6 +82,35 @@ void adopt_resolved(struct vdisk *vd)
 		loop_defer(ctl.loop, &adopt.done);
 }
 
+/* The socket still has its other end: so the process that the kernel named when
+ * it was connected has not ended, and its number is no other's. */
+static bool there(const struct vdisk *vd)
+{
+	char byte;
+
+	return vd->chan.fd.fd >= 0 &&
+	       recv(vd->chan.fd.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0;
+}
+
+/* Watch the process that the kernel says is there.  False: it has ended, or
+ * cannot be watched and is left as it is. */
+static bool watch(struct vdisk *vd)
+{
+	int err;
+
+	if (vd->pidfd.fd >= 0)
+		return true;
+	err = proc_watch(vd, vd->chan.peer);
+	if (!err && there(vd))
+		return true;
+	if (!err || err == -ESRCH)
+		vdisk_died(vd, "has ended");
+	else
+		log_err("%s: its tapdisk cannot be watched: %s", vdisk_name(vd),
+			strerror(-err));
+	return false;
+}
+
 /* Some have not answered: stopped, or waiting for a dead server's file.  They
  * serve guests, for all that is known: they stay, and are asked on. */
 static void adopt_late(struct loop_timer *t)
@@ -98,6 +127,8 @@ static void adopt_late(struct loop_timer *t)
 		if (minor_taken(vd->number) && !minor_disk(vd->number))
 			minor_bind(vd->number, vd);
 		adopt_resolved(vd);
+		if (vd->chan.peer > 0)
+			watch(vd);
 	}
 }
 
@@ -222,16 +253,6 @@ static void begun(struct vdisk *vd, const struct tap_hello_rsp *h)
 	}
 }
 
-/* The socket still has its other end: so the process that the kernel named when
- * it was connected has not ended, and its number is no other's. */
-static bool there(const struct vdisk *vd)
-{
-	char byte;
-
-	return vd->chan.fd.fd >= 0 &&
-	       recv(vd->chan.fd.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0;
-}
-
 void adopt_hello(struct vdisk *vd, const struct tap_hello_rsp *h,
 		 const char *spec)
 {
@@ -242,15 +263,11 @@ void adopt_hello(struct vdisk *vd, const struct tap_hello_rsp *h,
 			begun(vd, h);
 		return;
 	}
-	if (vd->pidfd.fd < 0) {
-		if (h->pid != vd->chan.peer) {
-			distrust(vd, "another process than it is");
-			return;
-		}
-		if (proc_watch(vd, vd->chan.peer) || !there(vd)) {
-			vdisk_died(vd, "has ended");
-			return;
-		}
+	if (!watch(vd))
+		return;
+	if (h->pid != vd->pid) {
+		distrust(vd, "another process than it is");
+		return;
 	}
 	/* Asked again only while something was under way. */
 	if (vd->calling || (vd->state != VD_STARTING && vd->state != VD_SILENT &&

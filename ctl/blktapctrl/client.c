@@ -50,7 +50,7 @@ static struct {
 	unsigned n;
 	bool full;		/* nobody is let in */
 	struct loop_work clean;
-} clients = { .sock = { .fd = -1 } };
+} clients = { .sock = { .fd = -1 }, .all = LIST_INIT(clients.all) };
 
 static struct msg_out out;	/* one thread: the loop's */
 
@@ -337,7 +337,6 @@ int clients_start(void)
 
 	if (fd < 0)
 		return fd;
-	list_init(&clients.all);
 	loop_work_init(&clients.clean, clean_up);
 	clients.sock = (struct loop_fd){ .fd = fd, .fn = let_in };
 	err = loop_fd_add(ctl.loop, &clients.sock, EPOLLIN);
@@ -348,7 +347,7 @@ int clients_start(void)
 	return err;
 }
 
-void clients_stop(void)
+void clients_shut(void)
 {
 	if (clients.sock.fd < 0)
 		return;
@@ -356,6 +355,11 @@ void clients_stop(void)
 	loop_fd_del(ctl.loop, &clients.sock);
 	close(clients.sock.fd);
 	clients.sock.fd = -1;
+}
+
+void clients_stop(void)
+{
+	ASSERT(clients.sock.fd < 0);
 	while (!list_empty(&clients.all))
 		client_free(list_first(&clients.all, struct client, link));
 	loop_work_cancel(&clients.clean);

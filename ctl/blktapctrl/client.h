@@ -18,7 +18,8 @@
 struct client;
 
 int clients_start(void);	/* listen on ctl.sock; 0 or -errno */
-void clients_stop(void);	/* cut all off, remove ctl.sock */
+void clients_shut(void);	/* no new ones: ctl.sock goes */
+void clients_stop(void);	/* cut all off, after clients_shut() */
 
 /* c has asked something that is answered later. */
 void ask_init(struct ask *a, struct client *c, uint32_t id, uint16_t type);
@@ -29,8 +30,7 @@ void ask_drop(struct ask *a);	/* no (more) answer; any number of times */
 void ask_fail(struct ask *a, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* list: from here on client_listing() is called whenever there is room, until
- * it has told the last. */
+/* list: told bit by bit, whenever there is room. */
 void client_list(struct client *c, uint32_t id);
 
 #endif

@@ -29,6 +29,7 @@
 #include "loop/loop.h"
 #include "loop/worker.h"
 #include "names.h"
+#include "shutdown.h"
 
 enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_RUNS = 3 };
 
@@ -262,7 +263,7 @@ static int run(void)
 	adopt_start(ready);
 	loop_run(ctl.loop);
 	notify_send("STOPPING=1");
-	clients_stop();
+	clients_shut();
 	return opt.status;
 }
 
@@ -312,5 +313,7 @@ int main(int argc, char **argv)
 		return fail(EXIT_FAILED, "no random numbers: %s", strerror(errno));
 	code = run();
 	names_unlock(opt.lock);
+	shutdown_answer();
+	clients_stop();
 	return code;
 }

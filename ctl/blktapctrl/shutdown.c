@@ -39,8 +39,12 @@ static void shutdown_end(void)
 	for (int n = 0; n < TAP_MINOR_MAX; n++)
 		if (minor_taken(n) && !minor_disk(n))
 			minor_free(n);
-	ask_reply(&going.ask, 0, 0, NULL, 0);
 	loop_stop(ctl.loop);
+}
+
+void shutdown_answer(void)
+{
+	ask_reply(&going.ask, 0, 0, NULL, 0);
 }
 
 static void one_ended(struct op *op)

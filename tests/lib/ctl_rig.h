@@ -165,7 +165,6 @@ static void rig_start(void)
 	ctl.workers = workers_new(ctl.loop, 2);
 	ctl.epoch = 42;
 	ctl.tapdisk = "/nonexistent";
-	list_init(&clients.all);
 	loop_work_init(&clients.clean, clean_up);
 	rig_bell.fd = eventfd(1, EFD_CLOEXEC);
 	if (!ctl.loop || !ctl.workers || loop_fd_add(ctl.loop, &rig_bell, EPOLLIN))
