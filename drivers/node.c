@@ -212,6 +212,11 @@ static void dispatch(struct td_node *n, struct td_req *r)
 			td_complete(r, caps & TD_CAP_WRITE ? -EOPNOTSUPP : -EROFS);
 			return;
 		}
+		if (r->flags & TD_REQ_FUA) {	/* no store has this in one */
+			emulate(r, f);
+			r->flags &= ~TD_REQ_FUA;
+			f->step = fua_flush;
+		}
 		break;
 	case TD_OP_ZEROES:
 		if (!(caps & TD_CAP_WRITE)) {

@@ -27,7 +27,8 @@ enum td_op {
 	TD_OP_READ,	/* offset, length, iov: fill all of iov */
 	TD_OP_WRITE,	/* offset, length, iov, TD_REQ_FUA */
 	TD_OP_FLUSH,	/* everything completed before is on stable storage */
-	TD_OP_DISCARD,	/* offset, length: contents become undefined; a hint */
+	TD_OP_DISCARD,	/* offset, length: contents become undefined; a hint.
+			 * TD_REQ_FUA is the core's: drivers do not see it */
 	TD_OP_ZEROES,	/* offset, length, TD_REQ_FUA | _NO_HOLE | _FAST */
 	TD_OP_EXTENTS,	/* offset, length, extents: block status */
 	TD_OP_OPEN,	/* no range; after success size and limits are set */

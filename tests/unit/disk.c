@@ -20,7 +20,7 @@
 static char trace[4096];	/* what the driver saw, in order */
 static struct td_req *held[256];
 static unsigned nr_held;
-static bool hold, fail_flush, fail_open;
+static bool hold, fail_flush, fail_open, can_discard;
 static uint64_t image_size;
 static uint64_t bytes_seen;
 static unsigned max_held;
@@ -40,6 +40,8 @@ static void fake_open(struct td_node *n, struct td_req *r)
 		return;
 	}
 	td_set_geometry(n, image_size, 4096);
+	if (!can_discard)
+		td_set_caps(n, n->driver->caps & ~(uint32_t)TD_CAP_DISCARD);
 	td_complete(r, 0);
 }
 
@@ -80,7 +82,8 @@ static void fake_submit(struct td_node *n, struct td_req *r)
 
 static const struct td_driver fake = {
 	.abi = TD_DRIVER_ABI, .kind = TD_STORE, .name = "fake", .help = "a test",
-	.caps = TD_CAP_WRITE | TD_CAP_FLUSH | TD_CAP_FUA | TD_CAP_RESIZE,
+	.caps = TD_CAP_WRITE | TD_CAP_FLUSH | TD_CAP_FUA | TD_CAP_RESIZE |
+		TD_CAP_DISCARD,
 	.open = fake_open, .submit = fake_submit, .close = fake_close,
 	.resize = fake_resize,
 };
@@ -188,7 +191,7 @@ static int setup(void **s)
 {
 	(void)s;
 	trace[0] = '\0';
-	hold = fail_flush = fail_open = false;
+	hold = fail_flush = fail_open = can_discard = false;
 	nr_held = max_held = 0;
 	quiesced = resumed = resizes = gone = 0;
 	nr_answers = 0;
@@ -458,6 +461,24 @@ static void test_zeroes_are_emulated_by_writes_and_flushed(void **s)
 	assert_int_equal(answers[1], -EOPNOTSUPP);
 }
 
+static void test_a_durable_discard_is_flushed(void **s)
+{
+	(void)s;
+	can_discard = true;
+	disk_pause(disk, on_ctl, NULL);
+	settle();
+	disk_resume(disk, NULL, 0, on_ctl, NULL);
+	settle();
+	trace[0] = '\0';
+	request(TD_OP_DISCARD, 0, 4096, TD_REQ_FUA);
+	settle();
+	assert_string_equal(trace, "df=");
+	fail_flush = true;
+	request(TD_OP_DISCARD, 0, 4096, TD_REQ_FUA);
+	settle();
+	assert_int_equal(answers[1], -EIO);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -475,6 +496,7 @@ int main(void)
 		T(test_what_leaves_the_disk_is_refused_and_reaches_nobody),
 		T(test_long_requests_go_in_pieces_and_are_answered_once),
 		T(test_zeroes_are_emulated_by_writes_and_flushed),
+		T(test_a_durable_discard_is_flushed),
 	};
 
 	return cmocka_run_group_tests_name("disk", tests, NULL, NULL);

@@ -129,8 +129,7 @@ void nbd_client_settle(struct nbd_client *c)
 {
 	uint32_t want;
 
-	if (c->phase == NBD_CLOSING && !c->inflight && list_empty(&c->parked) &&
-	    sent_all(c))
+	if (c->phase == NBD_CLOSING && !c->inflight && sent_all(c))
 		nbd_client_drop(c, NULL);
 	if (c->phase == NBD_DEAD) {
 		if (!c->inflight)
@@ -389,7 +388,6 @@ static void front_resume(struct disk_front *f)
 		loop_timer_set(c->s->loop, &c->timer, NBD_HANDSHAKE_NS);
 	if (c->front.pool && disk_front_bind(&c->front))
 		nbd_client_drop(c, "out of memory");
-	nbd_requests_unpark(c, 0);
 	nbd_client_parse(c);
 	nbd_client_settle(c);
 }
@@ -406,7 +404,6 @@ static void front_disconnect(struct disk_front *f)
 	ASSERT(!c->inflight);
 	disk_front_del(f);
 	c->attached = false;
-	nbd_requests_unpark(c, -ESHUTDOWN);
 	if (handshaking(c)) {
 		nbd_client_drop(c, NULL);
 	} else if (c->phase == NBD_TRANSMISSION) {
@@ -453,7 +450,6 @@ int nbd_client_new(struct nbd_server *s, int fd)
 	c->held = !disk_running(s->disk);
 	list_init(&c->push);
 	list_init(&c->out);
-	list_init(&c->parked);
 	loop_timer_init(&c->timer, client_timeout);
 	loop_work_init(&c->reap, client_reap);
 	c->events = c->held ? 0 : EPOLLIN;

@@ -6,8 +6,8 @@
  * nbd_request.c the transmission phase: parse, submit, answer
  *
  * I1  A request (struct nbd_op) is in exactly one place: on its client's free
- *     list, its payload being received (c->rx), in the disk (op->req set), on
- *     c->parked, or on c->out with its reply.
+ *     list, its payload being received (c->rx), in the disk (op->req set),
+ *     or on c->out with its reply.
  * I2  c->inflight counts the ops in the disk.  A client is freed only when it
  *     is dead and inflight is 0, and never from inside a call that may still
  *     use it: from deferred work.
@@ -54,13 +54,12 @@ struct nbd_server;
 struct nbd_client;
 
 struct nbd_op {
-	struct list link;	/* on c->out or c->parked */
+	struct list link;	/* on c->out */
 	struct nbd_client *c;
 	struct td_req *req;	/* in the disk; else NULL */
 	struct nbd_request q;
 	int err;		/* known before it was submitted */
 	uint32_t got;		/* of a write's payload */
-	bool persist;		/* TRIM with FUA: a flush is still to follow */
 	uint8_t *buf;		/* payload, page-aligned; or NULL */
 	size_t room;		/* as asked of nbd_buf_get() */
 	struct iovec iov;	/* the disk's */
@@ -101,7 +100,6 @@ struct nbd_client {
 	unsigned inflight;	/* ops in the disk (I2) */
 	size_t charged;		/* I3 */
 	struct list out;	/* I4 */
-	struct list parked;	/* to be flushed when the disk runs again */
 	uint64_t requests;
 };
 
@@ -147,9 +145,6 @@ void nbd_requests(struct nbd_client *c);
 bool nbd_payload_room(struct nbd_client *c, struct iovec *iov);
 void nbd_payload_got(struct nbd_client *c, size_t n);
 void nbd_op_sent(struct nbd_op *op);
-/* The disk runs again: what was parked goes on.  Or it does not (err < 0): that
- * is the answer. */
-void nbd_requests_unpark(struct nbd_client *c, int err);
 /* No more answers can be given: forget what waits and what is half received. */
 void nbd_requests_drop(struct nbd_client *c);
 

@@ -2,9 +2,9 @@
  * into the disk, and their replies onto c->out.
  *
  * The way of a request: request_take -> (a write: payload received) ->
- * request_start -> disk -> request_done -> (a durable trim: request_persist, once
- * more through the disk) -> request_answer -> sent (nbd_client.c).  One that cannot be
- * carried out goes straight to request_answer, a write after its payload.
+ * request_start -> disk -> request_done -> request_answer -> sent
+ * (nbd_client.c).  One that cannot be carried out goes straight to
+ * request_answer, a write after its payload.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -80,7 +80,7 @@ void nbd_requests_drop(struct nbd_client *c)
 {
 	struct list *e;
 
-	while ((e = list_pop(&c->out)) || (e = list_pop(&c->parked)))
+	while ((e = list_pop(&c->out)))
 		op_put(container_of(e, struct nbd_op, link));
 	if (c->rx)
 		op_put(c->rx);
@@ -173,34 +173,6 @@ static void request_submit(struct nbd_op *op, struct td_req *r)
 	disk_submit(&op->c->front, r);
 }
 
-/* A durable trim has trimmed; it is answered after a flush.  A disk that drains
- * takes none: then after it has come back. */
-static void request_persist(struct nbd_op *op)
-{
-	struct nbd_client *c = op->c;
-
-	if (disk_running(c->s->disk)) {
-		op->persist = false;
-		request_submit(op, request_new(op, TD_OP_FLUSH));
-	} else {
-		list_add(&c->parked, &op->link);
-	}
-}
-
-void nbd_requests_unpark(struct nbd_client *c, int err)
-{
-	struct list *e;
-
-	while ((e = list_pop(&c->parked))) {
-		struct nbd_op *op = container_of(e, struct nbd_op, link);
-
-		if (err)
-			request_answer(op, err);
-		else
-			request_persist(op);
-	}
-}
-
 static void request_done(struct td_req *r, int err)
 {
 	struct nbd_op *op = r->owner;
@@ -209,10 +181,7 @@ static void request_done(struct td_req *r, int err)
 	td_pool_put(c->front.pool, r);
 	op->req = NULL;
 	c->inflight--;
-	if (!err && op->persist && c->phase != NBD_DEAD)
-		request_persist(op);
-	else
-		request_answer(op, err);
+	request_answer(op, err);
 	nbd_client_settle(c);
 }
 
@@ -227,7 +196,6 @@ static void request_start(struct nbd_op *op)
 		[NBD_CMD_BLOCK_STATUS]	= TD_OP_EXTENTS,
 	};
 	const struct nbd_request *q = &op->q;
-	bool fua = q->flags & NBD_CMD_FLAG_FUA;
 	struct td_req *r;
 
 	/* There is no cache of ours to warm: checked, and done. */
@@ -252,13 +220,15 @@ static void request_start(struct nbd_op *op)
 		r->extents = &op->extents;
 		break;
 	}
-	if (fua && (q->type == NBD_CMD_WRITE || q->type == NBD_CMD_ZEROES))
+	/* A client may ask it of any command; it means something to these. */
+	if ((q->flags & NBD_CMD_FLAG_FUA) &&
+	    (r->op == TD_OP_WRITE || r->op == TD_OP_ZEROES ||
+	     r->op == TD_OP_DISCARD))
 		r->flags |= TD_REQ_FUA;
 	if (q->type == NBD_CMD_ZEROES) {
 		r->flags |= q->flags & NBD_CMD_FLAG_NO_HOLE ? TD_REQ_NO_HOLE : 0;
 		r->flags |= q->flags & NBD_CMD_FLAG_FAST_ZERO ? TD_REQ_FAST : 0;
 	}
-	op->persist = fua && q->type == NBD_CMD_TRIM;
 	request_submit(op, r);
 }
 
