@@ -433,6 +433,7 @@ static void run_resize(struct worker_job *j)
 		return;
 	}
 	q->stop = want;
+	q->start = have;		/* the file's end, when we are done */
 	if (want <= align_up(have, align))
 		return;
 	if (g->block_device) {
@@ -440,6 +441,8 @@ static void run_resize(struct worker_job *j)
 		q->err = -ERANGE;
 	} else if (ftruncate(q->f->fd, (off_t)want)) {
 		q->err = -errno;
+	} else {
+		q->start = want;
 	}
 }
 
@@ -448,11 +451,13 @@ static void resized(struct worker_job *j)
 	struct file_req *q = container_of(j, struct file_req, job);
 	struct td_node *n = q->f->node;
 
-	if (q->err)
+	if (q->err) {
 		td_err(n, "cannot resize %s: %s", n->arg,
 		       q->why ? q->why : strerror(-q->err));
-	else
+	} else {
 		td_set_geometry(n, q->stop, n->phys);
+		q->f->odd_end = is_aligned(q->start, 512) ? UINT64_MAX : q->start;
+	}
 	td_complete(q->r, q->err);
 }
 

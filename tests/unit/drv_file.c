@@ -380,6 +380,50 @@ static int teardown(void **state)
 	return 0;
 }
 
+struct pair {
+	struct rig *g;
+	unsigned left;
+	bool all;
+};
+
+static void pair_done(struct td_req *r, int rc)
+{
+	struct pair *p = r->owner;
+
+	assert_int_equal(rc, 0);
+	td_pool_put(p->g->pool, r);
+	if (!--p->left) {
+		p->all = true;
+		loop_stop(p->g->env.loop);
+	}
+}
+
+/* The last sector is old or new, also where the file has grown to its end. */
+static void a_new_odd_end_is_never_seen_half_written(void **state)
+{
+	static char w[512], buf[512];
+	struct iovec wv = { w, 512 }, rv = { buf, 512 };
+	const char *path;
+	struct rig g;
+
+	(void)state;
+	open_new(&g, dirs[1], 4096, TD_NODE_NO_DIRECT);
+	for (unsigned i = 0; i < 400; i++) {
+		struct pair p = { .g = &g, .left = 2 };
+		uint64_t at = 4096 + i * 512;
+
+		path = rig_file(dirs[1], "a.img", at + 300);
+		(void)path;
+		assert_int_equal(rig_resize(&g, 0), 0);
+		memset(w, 'x', 512);
+		rig_start(&g, TD_OP_READ, 0, at, 512, &rv, 1, pair_done, &p);
+		rig_start(&g, TD_OP_WRITE, 0, at, 512, &wv, 1, pair_done, &p);
+		rig_run(&g, &p.all);
+		assert_int_equal(buf[0], buf[511]);
+	}
+	finish(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +439,7 @@ int main(void)
 		cmocka_unit_test(discard_gives_space_back_and_no_hole_keeps_it),
 		cmocka_unit_test(block_status_is_that_of_the_file),
 		cmocka_unit_test(resize_grows_and_never_shrinks),
+		cmocka_unit_test(a_new_odd_end_is_never_seen_half_written),
 		cmocka_unit_test(one_io_submit_for_all_requests_of_a_pass),
 		cmocka_unit_test(flush_and_fua_complete),
 	};
