@@ -271,6 +271,7 @@ static void a_paused_disk_answers_later(void **state)
 	assert_int_equal(nbd_rig_order(&rig, 'p', 0), 0);
 	assert_int_equal(nbd_rig_simple(fd, 1), 0);
 	nbd_rig_recv(fd, back, 512);
+	assert_int_equal(nbd_rig_simple(fd, 2), 0);	/* flushed, too */
 	nbd_rig_req(fd, NBD_CMD_READ, 0, 3, 0, 4096);
 	nbd_rig_req(fd, NBD_CMD_WRITE, 0, 4, 4096, 4096);
 	nbd_rig_send(fd, data, 1000);
@@ -283,7 +284,7 @@ static void a_paused_disk_answers_later(void **state)
 
 	assert_int_equal(nbd_rig_order(&rig, 'r', 0), 0);
 	nbd_rig_send(fd, data + 1000, 3096);
-	for (unsigned i = 0; i < 3; i++) {	/* in any order */
+	for (unsigned i = 0; i < 2; i++) {	/* in any order */
 		uint8_t h[NBD_SIMPLE_LEN];
 
 		nbd_rig_recv(fd, h, sizeof(h));
