@@ -29,7 +29,9 @@ struct frame {
 	enum td_op op;		/* emulation: what the request really is */
 	unsigned flags;
 	uint64_t offset, length, pos;
-	struct iovec iov;
+	struct iovec *iov;
+	unsigned iovcnt;
+	struct iovec chunk;	/* of zeroes */
 };
 
 struct td_tree {
@@ -123,6 +125,8 @@ static void emulate(struct td_req *r, struct frame *f)
 	f->flags = r->flags;
 	f->offset = r->offset;
 	f->length = r->length;
+	f->iov = r->iov;
+	f->iovcnt = r->iovcnt;
 	f->pos = 0;
 }
 
@@ -134,6 +138,8 @@ static void emulated(struct td_req *r, int err)
 	r->flags = f->flags;
 	r->offset = f->offset;
 	r->length = f->length;
+	r->iov = f->iov;
+	r->iovcnt = f->iovcnt;
 	td_complete(r, err);
 }
 
@@ -160,20 +166,18 @@ static void zero_chunk(struct td_req *r, int err)
 	uint64_t len = min_u64(f->length - f->pos, ZERO_CHUNK);
 
 	if (!err && len) {
-		f->iov = (struct iovec){ .iov_base = zeroes, .iov_len = len };
+		f->chunk = (struct iovec){ .iov_base = zeroes, .iov_len = len };
 		r->op = TD_OP_WRITE;
 		r->flags = 0;
 		r->offset = f->offset + f->pos;
 		r->length = len;
-		r->iov = &f->iov;
+		r->iov = &f->chunk;
 		r->iovcnt = 1;
 		f->pos += len;
 		f->step = zero_chunk;
 		n->driver->submit(n, r);
 		return;
 	}
-	r->iov = NULL;
-	r->iovcnt = 0;
 	if (!err && (f->flags & TD_REQ_FUA))
 		fua_flush(r, 0);
 	else

@@ -156,6 +156,7 @@ static void on_answer(struct td_req *r, int err)
 {
 	answers[nr_answers++] = err;
 	note("=");
+	assert_int_equal(r->iovcnt, 1);		/* as it was submitted */
 	free(r->iov);
 	td_pool_put(front.pool, r);
 }
