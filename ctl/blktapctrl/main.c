@@ -105,47 +105,45 @@ static void add_option(const char *name, const char *value)
 }
 
 /* 0, or the exit code. */
-static int parse(int argc, char **argv)
+static int parse_options(struct opts *o)
 {
 	const char *dir = NULL;
-	struct opts o;
 	uint64_t us;
 	int c, err;
 
-	opts_init(&o, table, "blktapctrl", argc, argv);
-	while ((c = opts_next(&o)) != OPT_DONE) {
+	while ((c = opts_next(o)) != OPT_DONE) {
 		switch (c) {
 		case O_FOREGROUND:
 			opt.foreground = true;
 			break;
 		case O_LOG:
-			opt.to_set = log_parse_to(o.value, &opt.to);
+			opt.to_set = log_parse_to(o->value, &opt.to);
 			if (!opt.to_set)
 				goto bad;
 			break;
 		case O_LEVEL:
-			if (!log_parse_level(o.value, &opt.level))
+			if (!log_parse_level(o->value, &opt.level))
 				goto bad;
-			opt.level_text = o.value;
+			opt.level_text = o->value;
 			break;
 		case O_DEBUG:
-			if (log_areas_set(o.value))
+			if (log_areas_set(o->value))
 				goto bad;
-			add_option("--debug", o.value);
+			add_option("--debug", o->value);
 			break;
 		case O_TAPDISK:
-			ctl.tapdisk = o.value;
+			ctl.tapdisk = o->value;
 			break;
 		case O_ARG:
-			add_arg(o.value);
+			add_arg(o->value);
 			break;
 		case O_POLL:
-			if (uint_parse(o.value, 1000000, &us))
+			if (uint_parse(o->value, 1000000, &us))
 				goto bad;
-			add_option("--poll-us", o.value);
+			add_option("--poll-us", o->value);
 			break;
 		case OPT_RUNDIR:
-			dir = o.value;
+			dir = o->value;
 			break;
 		case OPT_HELP:
 			usage();
@@ -159,17 +157,27 @@ static int parse(int argc, char **argv)
 		continue;
 bad:
 		return fail(EXIT_USAGE, "bad value '%s'; see 'blktapctrl --help'",
-			    o.value);
+			    o->value);
 	}
-	if (o.next < argc)
+	if (o->next < o->argc)
 		return fail(EXIT_USAGE, "unknown operand '%s'; see 'blktapctrl "
-			    "--help'", argv[o.next]);
-	opts_free(&o);
+			    "--help'", o->argv[o->next]);
 	err = rundir_set(dir);
 	if (err)
 		return fail(EXIT_USAGE, "the run directory's name is %s",
 			    err == -ENAMETOOLONG ? "too long" : "not absolute");
 	return 0;
+}
+
+static int parse(int argc, char **argv)
+{
+	struct opts o;
+	int code;
+
+	opts_init(&o, table, "blktapctrl", argc, argv);
+	code = parse_options(&o);
+	opts_free(&o);
+	return code;
 }
 
 /* Beside us: in the build tree, and installed. */

@@ -38,7 +38,7 @@ for sig in KILL TERM; do
 		printf 'BLTK\1\0\22\0\0\0\0\0\0\0\0\0\350\3\0\0xxxxxxx' |
 			timeout 5 tee "$p" >/dev/null || fail "nobody reads $p"
 	done
-	blktapctrl --foreground >>"$T/ctl.log" 2>&1 &
+	blktapctrl --foreground ${SAN:+--tapdisk-arg --no-sandbox} >>"$T/ctl.log" 2>&1 &
 	CTL_PID=$!
 	sleep 0.5
 	for p in $(tapdisk_pids); do kill -CONT "$p"; done
@@ -132,7 +132,7 @@ stopped=$PID
 create "aio:$T/b.img"
 kill9
 kill -STOP "$stopped"
-blktapctrl --foreground >>"$T/ctl.log" 2>&1 &
+blktapctrl --foreground ${SAN:+--tapdisk-arg --no-sandbox} >>"$T/ctl.log" 2>&1 &
 CTL_PID=$!
 wait_for 9 answers || fail "not ready for one that is stopped"
 [ "$(disk_state 1)" = running ] || fail "the other: $(shown)"
@@ -155,7 +155,7 @@ refuse 2 blktapctrl --bogus
 refuse 2 blktapctrl --poll-us x
 
 # --- in the background: ready when the command returns.
-timeout 10 blktapctrl --log syslog || fail "start in the background"
+timeout 10 blktapctrl --log syslog ${SAN:+--tapdisk-arg --no-sandbox} || fail "start in the background"
 tap-ctl list >/dev/null || fail "not ready"
 create ram:1M
 tap-ctl shutdown || fail "shutdown"
