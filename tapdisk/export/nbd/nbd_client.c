@@ -166,6 +166,8 @@ static void sent(struct nbd_client *c, size_t n)
 
 		for (unsigned i = 0; i < 2; i++) {
 			k = min_u64(n, op->out[i].iov_len);
+			if (!k)
+				continue;
 			op->out[i].iov_base = (char *)op->out[i].iov_base + k;
 			op->out[i].iov_len -= k;
 			n -= k;
