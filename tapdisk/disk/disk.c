@@ -173,6 +173,12 @@ static void too_small_closed(struct td_req *r, int err)
 		    "the new image is smaller than the disk: a disk never shrinks");
 }
 
+static void no_memory_closed(struct td_req *r, int err)
+{
+	(void)err;
+	open_failed(r->owner, -ENOMEM, "");
+}
+
 static void opened(struct td_req *r, int err)
 {
 	struct disk *d = r->owner;
@@ -183,10 +189,13 @@ static void opened(struct td_req *r, int err)
 		td_tree_close(d->tree, &d->ctl);
 		return;
 	}
-	if (!err)
-		err = split_pool_bind(d->split, d->tree);
 	if (err) {
 		open_failed(d, err, td_tree_why(d->tree));
+		return;
+	}
+	if (split_pool_bind(d->split, d->tree)) {
+		d->ctl.done = no_memory_closed;
+		td_tree_close(d->tree, &d->ctl);
 		return;
 	}
 	free(d->spec);
@@ -259,8 +268,13 @@ static void disconnect_fronts(struct disk *d)
 static void closed(struct disk *d, int err)
 {
 	if (d->goal == DISK_PAUSED) {
+		/* Paused it is, and all that was written is safe: an error
+		 * would say that it goes on. */
+		if (err)
+			log_warn("closing the image: %s; it had been flushed",
+				 strerror(-err));
 		enter(d, DISK_PAUSED);
-		ctl_end(d, err, err ? "closing the image failed" : "");
+		ctl_end(d, 0, "");
 		return;
 	}
 	if (d->state == DISK_DRAINING)

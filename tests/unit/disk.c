@@ -20,7 +20,7 @@
 static char trace[4096];	/* what the driver saw, in order */
 static struct td_req *held[256];
 static unsigned nr_held;
-static bool hold, fail_flush, fail_open, can_discard;
+static bool hold, fail_flush, fail_open, fail_close, can_discard;
 static uint64_t image_size;
 static uint64_t bytes_seen;
 static unsigned max_held;
@@ -49,7 +49,7 @@ static void fake_close(struct td_node *n, struct td_req *r)
 {
 	(void)n;
 	note("C");
-	td_complete(r, 0);
+	td_complete(r, fail_close ? -EDQUOT : 0);
 }
 
 static void fake_resize(struct td_node *n, struct td_req *r)
@@ -192,7 +192,7 @@ static int setup(void **s)
 {
 	(void)s;
 	trace[0] = '\0';
-	hold = fail_flush = fail_open = can_discard = false;
+	hold = fail_flush = fail_open = fail_close = can_discard = false;
 	nr_held = max_held = 0;
 	quiesced = resumed = resizes = gone = 0;
 	nr_answers = 0;
@@ -215,7 +215,7 @@ static int setup(void **s)
 static int teardown(void **s)
 {
 	(void)s;
-	hold = fail_flush = fail_open = false;
+	hold = fail_flush = fail_open = fail_close = false;
 	if (disk_state(disk) != DISK_CLOSED) {
 		disk_close(disk, on_ctl, NULL);
 		settle();
@@ -334,6 +334,21 @@ static void test_pause_whose_flush_fails_goes_on(void **s)
 	request(TD_OP_WRITE, 0, 512, 0);
 	settle();
 	assert_int_equal(answers[0], 0);
+}
+
+/* Its owner takes an error for "it goes on". */
+static void test_pause_whose_close_fails_is_a_pause(void **s)
+{
+	(void)s;
+	fail_close = true;
+	disk_pause(disk, on_ctl, NULL);
+	settle();
+	assert_int_equal(disk_state(disk), DISK_PAUSED);
+	assert_int_equal(ctl_err, 0);
+	fail_close = false;
+	disk_resume(disk, NULL, 0, on_ctl, NULL);
+	settle();
+	assert_int_equal(ctl_err, 0);
 }
 
 static void test_close_whose_flush_fails_closes_and_says_so(void **s)
@@ -490,6 +505,7 @@ int main(void)
 		T(test_flush_waits_for_nobody),
 		T(test_pause_drains_flushes_closes_and_resumes),
 		T(test_pause_whose_flush_fails_goes_on),
+		T(test_pause_whose_close_fails_is_a_pause),
 		T(test_close_whose_flush_fails_closes_and_says_so),
 		T(test_failed_resume_stays_paused),
 		T(test_control_refuses_what_the_state_does_not_allow),
