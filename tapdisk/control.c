@@ -4,6 +4,8 @@
  * least.  Operations of the disk answer later: each has a small record with the
  * id to answer.  When blktapctrl dies, its pipe's end of file resets framing and
  * answers that are still due go nowhere; nothing counts again before a HELLO.
+ * The end of file is not seen when the next daemon is quick or we are slow: a
+ * HELLO of another epoch says the same.
  */
 #include "control.h"
 
@@ -37,6 +39,8 @@ struct control {
 	struct msg_queue queue;
 	bool out_armed;		/* waiting for room in the pipe */
 	bool greeted;		/* a HELLO has come since the last end of file */
+	uint64_t epoch;		/* of the daemon that we obey */
+	unsigned daemons;	/* how many there have been: of whom an op is */
 	bool leaving;
 
 	int minor;		/* -1: not attached */
@@ -55,6 +59,7 @@ struct op {
 	struct control *c;
 	uint32_t id;
 	uint16_t type;		/* of the request */
+	unsigned daemon;
 };
 
 /* Sending. */
@@ -194,7 +199,7 @@ static struct op *op_new(struct control *c, const struct msg *m)
 	struct op *op = malloc(sizeof(*op));
 
 	if (op) {
-		*op = (struct op){ c, m->hdr->id, m->hdr->type };
+		*op = (struct op){ c, m->hdr->id, m->hdr->type, c->daemons };
 		c->busy = m->hdr->type;
 	} else {
 		reply_err(c, m->hdr->type, m->hdr->id, -ENOMEM, NULL);
@@ -207,18 +212,40 @@ static void op_done(void *arg, int err, const char *why)
 	struct op *op = arg;
 	struct control *c = op->c;
 	struct tap_img img = image(c);
+	bool opens = op->type != TAP_CLOSE && op->type != TAP_PAUSE;
 
 	KILL_POINT("op-done");
-	if (err) {
-		reply_err(c, op->type, op->id, err, why);
-	} else if (op->type == TAP_CLOSE || op->type == TAP_PAUSE) {
-		reply(c, op->type, op->id, NULL, 0);
-	} else {
+	if (!err && opens) {
 		c->created = 0;		/* somebody will miss it now */
 		set_name(c);
-		reply(c, op->type, op->id, &img, sizeof(img));
 	}
+	if (op->daemon != c->daemons)
+		log_dbg(LOG_CTL, "who asked for %u is gone", op->type);
+	else if (err)
+		reply_err(c, op->type, op->id, err, why);
+	else
+		reply(c, op->type, op->id, &img, opens ? sizeof(img) : 0);
 	free(op);
+}
+
+static void drop_sockets(struct control *c)
+{
+	if (c->ring_fd >= 0)
+		close(c->ring_fd);
+	if (c->nbd_fd >= 0)
+		close(c->nbd_fd);
+	c->ring_fd = c->nbd_fd = -1;
+}
+
+/* blktapctrl is gone: so is what it had begun, and whom we owe answers. */
+static void forget_daemon(struct control *c)
+{
+	c->greeted = false;
+	c->daemons++;
+	c->newdev_id = 0;
+	drop_sockets(c);
+	msg_queue_free(&c->queue);
+	files_lost(c->files);
 }
 
 static void do_hello(struct control *c, const struct msg *m)
@@ -233,7 +260,10 @@ static void do_hello(struct control *c, const struct msg *m)
 		.img = image(c),
 	};
 
+	if (c->greeted && h->epoch != c->epoch)
+		forget_daemon(c);
 	c->greeted = true;
+	c->epoch = h->epoch;
 	memcpy(o.body, &r, sizeof(r));
 	memcpy(o.body + sizeof(r), spec, len);
 	msg_seal(&o, TAP_HELLO_RSP, 0, m->hdr->id, 0, (uint32_t)(sizeof(r) + len));
@@ -294,10 +324,12 @@ static void got_socket(void *arg, unsigned kind, int fd)
 	struct control *c = arg;
 	int *slot = kind == TAP_FD_RING ? &c->ring_fd : &c->nbd_fd;
 
-	if (*slot >= 0 || c->minor >= 0) {
+	if (c->minor >= 0) {
 		close(fd);
 		return;
 	}
+	if (*slot >= 0)
+		close(*slot);	/* of an attach that failed */
 	*slot = fd;
 	newdev_try(c);
 }
@@ -356,8 +388,15 @@ static void do_pause(struct control *c, const struct msg *m)
 
 static void do_close(struct control *c, const struct msg *m)
 {
-	struct op *op = op_new(c, m);
+	struct op *op;
 
+	/* A close that told of a flush that failed has closed all the same;
+	 * who did not take it for one asks again. */
+	if (disk_state(c->disk) == DISK_CLOSED) {
+		reply(c, TAP_CLOSE, m->hdr->id, NULL, 0);
+		return;
+	}
+	op = op_new(c, m);
 	if (op)
 		disk_close(c->disk, op_done, op);
 }
@@ -487,8 +526,7 @@ static void in_ready(struct loop_fd *f, uint32_t events)
 	if (r == -EPIPE) {
 		log_dbg(LOG_CTL, "blktapctrl closed its pipe");
 		msg_in_reset(&c->msgs);
-		c->greeted = false;
-		files_lost(c->files);
+		forget_daemon(c);
 	} else if (r < 0) {
 		log_err("cannot read from blktapctrl: %s", strerror(-r));
 	}
@@ -556,10 +594,7 @@ void control_free(struct control *c)
 	files_free(c->files);
 	close(c->in.fd);
 	close(c->out.fd);
-	if (c->ring_fd >= 0)
-		close(c->ring_fd);
-	if (c->nbd_fd >= 0)
-		close(c->nbd_fd);
+	drop_sockets(c);
 	msg_queue_free(&c->queue);
 	free(c);
 }
