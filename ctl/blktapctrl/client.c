@@ -237,14 +237,15 @@ static void on_sock(struct loop_fd *f, uint32_t events)
 
 	if (c->broken)
 		return;
-	if (events & (EPOLLERR | EPOLLHUP)) {
-		cut_off(c);
-		return;
-	}
 	if ((events & EPOLLOUT) && msg_flush(f->fd, &c->out) < 0)
 		cut_off(c);
-	if ((events & EPOLLIN) && !c->broken)
+	/* What it had asked before it left still counts. */
+	if (c->broken)
+		return;
+	if ((events & EPOLLIN) && c->n_asks < CLIENT_ASKS_MAX)
 		read_some(c);
+	else if (events & (EPOLLERR | EPOLLHUP))
+		cut_off(c);
 	go_on(c);
 }
 
