@@ -98,13 +98,13 @@ static int allow(scmp_filter_ctx f)
 	/* abort(), and no signal to anybody else. */
 	if (!err)
 		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-			SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+			SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
 	if (!err)
 		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-			SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+			SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
 	for (size_t i = 0; i < ARRAY_SIZE(fcntls) && !err; i++)
 		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-			SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)fcntls[i]));
+			SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)fcntls[i], 0));
 	for (size_t i = 0; i < ARRAY_SIZE(ioctls) && !err; i++)
 		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 			SCMP_A1(SCMP_CMP_EQ, ioctls[i], 0));
