@@ -52,33 +52,51 @@ static void io_failed(struct file_req *q, int err)
 /* The kernel reports a failed write-back once and then forgets it, with the
  * pages marked clean: a second fdatasync that succeeds would say that lost data
  * is safe.  So the failure is remembered (I3), and whoever wants to go on has
- * to reopen the file and find out what is there. */
-static void sync_result(struct file_req *q, int err)
-{
-	struct file *f = q->f;
-
-	/* Of several that ran together the kernel tells one. */
-	if (!err && f->sync_failed)
-		err = -EIO;
-	if (err && !f->sync_failed) {
-		f->sync_failed = true;
-		td_warn(f->node, "cannot flush: %s; every flush will fail until "
-			"the image is reopened", strerror(-err));
-	}
-	td_complete(q->r, err);
-}
+ * to reopen the file and find out what is there.  For the same reason one
+ * fdatasync runs at a time: of two, one would be told of the failure and the
+ * other, perhaps the first to come back, that all is well. */
+static void sync_next(struct file *f);
 
 static void sync_done(struct io_op *op, int64_t res)
 {
-	sync_result(container_of(op, struct file_req, op), (int)res);
+	struct file *f = container_of(op, struct file_req, op)->f;
+	struct list *e;
+
+	if (res < 0 && !f->sync_failed) {
+		f->sync_failed = true;
+		td_warn(f->node, "cannot flush: %s; every flush will fail until "
+			"the image is reopened", strerror((int)-res));
+	}
+	if (!res && f->sync_failed)	/* a durable write has been told of it */
+		res = -EIO;
+	while ((e = list_pop(&f->syncing)))
+		td_complete(container_of(e, struct file_req, sync)->r, (int)res);
+	sync_next(f);
 }
 
+static void sync_next(struct file *f)
+{
+	struct list *e;
+
+	while ((e = list_pop(&f->to_sync))) {
+		if (f->sync_failed)
+			td_complete(container_of(e, struct file_req, sync)->r,
+				    -EIO);
+		else
+			list_add(&f->syncing, e);
+	}
+	if (!list_empty(&f->syncing))
+		io_datasync(f->node->env->io,
+			    &list_first(&f->syncing, struct file_req, sync)->op,
+			    f->fd, sync_done);
+}
+
+/* All that was answered before this is in what the next fdatasync writes. */
 static void start_sync(struct file_req *q)
 {
-	if (q->f->sync_failed)
-		td_complete(q->r, -EIO);
-	else
-		io_datasync(q->f->node->env->io, &q->op, q->f->fd, sync_done);
+	list_add(&q->f->to_sync, &q->sync);
+	if (list_empty(&q->f->syncing))
+		sync_next(q->f);
 }
 
 void file_end(struct file_req *q, int err, bool durable)
@@ -373,6 +391,8 @@ static void file_open(struct td_node *n, struct td_req *r)
 	*f = (struct file){ .node = n, .fd = -1 };
 	f->odd_end = UINT64_MAX;
 	ranges_init(&f->ranges);
+	list_init(&f->syncing);
+	list_init(&f->to_sync);
 	bounce_init(&f->bounce, n->env->loop);
 	n->env->file_get(n->env, n->arg, n->flags, got_file, q);
 }

@@ -42,7 +42,9 @@ struct file {			/* node->priv */
 	struct file_geometry geo;
 	bool no_dsync;		/* RWF_DSYNC is refused */
 	bool no_punch, no_zero_range;
-	bool sync_failed;	/* see flush_done() */
+	bool sync_failed;	/* I3 of file.c */
+	struct list syncing;	/* those whom the running fdatasync serves */
+	struct list to_sync;	/* those who came since: they share the next */
 	uint64_t odd_end;	/* the file's end inside a sector, or UINT64_MAX */
 	struct ranges ranges;
 	struct bounce bounce;
@@ -56,6 +58,7 @@ struct file_req {		/* td_ctx(): nothing here outlives the request */
 	struct td_req *r;
 	struct range range;
 	bool in_range;
+	struct list sync;	/* on syncing or to_sync */
 
 	/* slow.c: [from, end) is still to do, [chunk, chunk_end) is in buf. */
 	uint64_t from, end;
