@@ -452,6 +452,11 @@ static void run_resize(struct worker_job *j)
 		q->err = -ERANGE;
 		return;
 	}
+	if (want > FILE_BYTES_MAX) {
+		q->why = "it would be too large to be opened again";
+		q->err = -EFBIG;
+		return;
+	}
 	q->stop = want;
 	q->start = have;		/* the file's end, when we are done */
 	if (want <= align_up(have, align))

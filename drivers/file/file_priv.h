@@ -18,6 +18,10 @@
 #include "loop/worker.h"
 #include "td_driver.h"
 
+/* The end of a larger file could not be rounded up to a block. */
+#define FILE_ALIGN_MAX 65536u
+#define FILE_BYTES_MAX ((uint64_t)INT64_MAX - FILE_ALIGN_MAX)
+
 struct file_geometry {
 	uint64_t bytes;		/* of the file or device, exactly */
 	uint64_t size;		/* of the disk: rounded up to 512 */

@@ -15,7 +15,7 @@
 #include "base/bytes.h"
 #include "file/file_priv.h"
 
-#define ALIGN_MAX 65536u	/* a bounce buffer holds two such blocks */
+#define ALIGN_MAX FILE_ALIGN_MAX	/* a bounce buffer holds two such blocks */
 #define ALIGN_GUESS 4096u
 _Static_assert(2 * ALIGN_MAX <= BOUNCE_BYTES, "head and tail fit one buffer");
 
@@ -161,7 +161,7 @@ int file_geometry(int fd, bool rdonly, struct file_geometry *g, const char **why
 		       "the file is empty; give it a size with truncate -s";
 		return -EINVAL;
 	}
-	if (g->bytes > INT64_MAX - ALIGN_MAX) {
+	if (g->bytes > FILE_BYTES_MAX) {
 		*why = "it is too large";
 		return -EFBIG;
 	}

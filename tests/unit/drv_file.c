@@ -303,6 +303,24 @@ static void resize_grows_and_never_shrinks(void **state)
 	finish(&g);
 }
 
+/* tmpfs makes files of any size. */
+static void resize_goes_no_further_than_open(void **state)
+{
+	const uint64_t max = (uint64_t)INT64_MAX + 1 - 2 * 65536;
+	struct rig g;
+
+	(void)state;
+	open_new(&g, dirs[1], MiB, 0);
+	assert_int_equal(rig_resize(&g, (uint64_t)INT64_MAX + 1 - 4096), -EFBIG);
+	assert_int_equal(td_tree_root(g.tree)->size, MiB);
+	assert_int_equal(rig_resize(&g, max), 0);
+	assert_int_equal(rig_io(&g, TD_OP_ZEROES, 0, max - 4096, 4096, NULL), 0);
+	assert_int_equal(rig_close(&g), 0);
+	assert_int_equal(rig_open(&g, spec(rig_file(dirs[1], "a.img", max)), 0),
+			 0);
+	finish(&g);
+}
+
 struct due {
 	struct loop *loop;
 	unsigned left;
@@ -439,6 +457,7 @@ int main(void)
 		cmocka_unit_test(discard_gives_space_back_and_no_hole_keeps_it),
 		cmocka_unit_test(block_status_is_that_of_the_file),
 		cmocka_unit_test(resize_grows_and_never_shrinks),
+		cmocka_unit_test(resize_goes_no_further_than_open),
 		cmocka_unit_test(a_new_odd_end_is_never_seen_half_written),
 		cmocka_unit_test(one_io_submit_for_all_requests_of_a_pass),
 		cmocka_unit_test(flush_and_fua_complete),
