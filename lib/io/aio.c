@@ -115,6 +115,7 @@ static void finish(struct io_queue *q, const struct io_event *ev)
 	struct io_op *op = ev->data;
 
 	q->inflight--;
+	loop_in_kernel(q->loop, -1);
 	op->res = (int64_t)(long)ev->res;
 	op->done(op, op->res);
 }
@@ -188,6 +189,7 @@ static bool submit(struct io_queue *q)
 		if (took > 0) {
 			worked = true;
 			q->inflight += (unsigned)took;
+			loop_in_kernel(q->loop, (int)took);
 			q->stats.ops += (uint64_t)took;
 			for (long i = 0; i < took; i++)
 				(void)pop_pending(q);

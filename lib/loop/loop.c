@@ -11,11 +11,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -30,7 +32,9 @@ struct loop {
 	int epfd;
 	bool stop;
 	bool coarse;		/* epoll knows milliseconds only */
+	int in_kernel;		/* operations that will end by themselves */
 	int poll_fds;		/* who wants descriptors looked at in spins */
+	long preempted;		/* involuntary switches of the thread */
 	unsigned unslept;	/* passes since epoll was last asked */
 	uint64_t now;		/* of this pass; 0: not asked for yet */
 	struct list timers;	/* by deadline, earliest first */
@@ -308,6 +312,12 @@ void loop_poll_fds(struct loop *l, int delta)
 	ASSERT(l->poll_fds >= 0);
 }
 
+void loop_in_kernel(struct loop *l, int delta)
+{
+	l->in_kernel += delta;
+	ASSERT(l->in_kernel >= 0);
+}
+
 /* Ask epoll for at most timeout_ns (0: do not wait, UINT64_MAX: for ever); true
  * if something is ready (it is in l->events). */
 static bool ask_epoll(struct loop *l, uint64_t timeout_ns)
@@ -337,10 +347,22 @@ static bool ask_epoll(struct loop *l, uint64_t timeout_ns)
 	return n > 0;
 }
 
+/* Has this thread lost the processor to another since it last asked? */
+static bool was_preempted(struct loop *l)
+{
+	struct rusage u;
+	long before = l->preempted;
+
+	getrusage(RUSAGE_THREAD, &u);
+	l->preempted = u.ru_nivcsw;
+	return u.ru_nivcsw != before;
+}
+
 /* Spin for up to budget ns; true if something has come. */
 static bool spin(struct loop *l, uint64_t budget)
 {
 	uint64_t start = l->now, t, last = start;
+	uint64_t yield_at = start + POLL_YIELD_AFTER_NS;
 	bool found = false;
 
 	l->stats.polls++;
@@ -349,8 +371,16 @@ static bool spin(struct loop *l, uint64_t budget)
 		if (!found && l->poll_fds)
 			found = ask_epoll(l, 0);
 		t = clock_ns();
-		if (t - last > POLL_GAP_NS)
+		if (!found && t > yield_at) {
+			sched_yield();
+			t = clock_ns();
+			yield_at = t + POLL_YIELD_NS;
+		}
+		/* An interrupt makes a gap too. */
+		if (t - last > POLL_GAP_NS && was_preempted(l)) {
 			poll_crowded(&l->poll, t);
+			break;
+		}
 		last = t;
 		__builtin_ia32_pause();
 	} while (!found && t - start < budget);
@@ -372,20 +402,20 @@ static uint64_t time_left(const struct loop *l)
 /* Nothing is due: poll, then sleep, until something is. */
 static void wait(struct loop *l)
 {
-	uint64_t left, start, budget;
-	bool spun = false;
+	uint64_t left, budget;
 
-	l->now = start = clock_ns();
+	l->now = clock_ns();
 	left = time_left(l);
 	if (!left)
 		return;
-	budget = poll_budget(&l->poll, start);
+	budget = poll_budget(&l->poll, l->now,
+			     (unsigned)l->in_kernel);
 	if (budget) {
-		spun = true;
-		if (spin(l, budget < left ? budget : left)) {
-			poll_waited(&l->poll, l->now - start, true, true);
+		bool won = spin(l, budget < left ? budget : left);
+
+		poll_spun(&l->poll, won);
+		if (won)
 			return;
-		}
 		left = time_left(l);
 	}
 	if (run_hooks(l, LOOP_SLEEP))		/* I2 */
@@ -393,7 +423,6 @@ static void wait(struct loop *l)
 	l->stats.sleeps++;
 	ask_epoll(l, left);
 	l->now = clock_ns();
-	poll_waited(&l->poll, l->now - start, spun, false);
 }
 
 static void dispatch(struct loop *l)

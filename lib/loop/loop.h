@@ -93,6 +93,10 @@ void loop_poll_max(struct loop *l, uint64_t max_ns);
  * for peers that are reached by sockets.  Counted. */
 void loop_poll_fds(struct loop *l, int delta);
 
+/* So many more operations are in the kernel's hands (or fewer): the policy of
+ * polling takes them into account. */
+void loop_in_kernel(struct loop *l, int delta);
+
 struct loop_stats {
 	uint64_t passes, sleeps, polls, polls_won;
 };

@@ -1,45 +1,37 @@
 /* poll.c - see poll.h.
  *
- * The average of recent waits says whether spinning can pay: a wait that takes
- * longer than the budget is slept through.  Spins that gained nothing are
- * followed by ever more waits without a spin, so an idle disk costs nothing.
+ * Spins that gained nothing are followed by ever more waits without a spin, so
+ * an idle disk costs nothing; but one is tried again in the end, for a wait that
+ * was slept through says little about how long a spin would have taken.
  */
 #include "loop/poll.h"
 
 #define REST_MIN_NS 1000000ull		/* 1 ms */
 #define REST_MAX_NS 1000000000ull
+#define CALM_RESTS 8u			/* this many rests without a gap: calm */
 #define SKIP_MAX 256u
+#define DEEP 4u				/* operations in the kernel: sleep */
 
 void poll_init(struct poll_policy *p, uint64_t max_ns)
 {
 	*p = (struct poll_policy){ .max_ns = max_ns, .rest_ns = REST_MIN_NS };
 }
 
-uint64_t poll_budget(struct poll_policy *p, uint64_t now)
+uint64_t poll_budget(struct poll_policy *p, uint64_t now, unsigned inflight)
 {
-	if (!p->max_ns || now < p->rest_until)
+	if (!p->max_ns || now < p->rest_until || inflight >= DEEP)
 		return 0;
 	if (p->skip) {
 		p->skip--;
 		return 0;
 	}
-	/* Not worth it when waits are usually longer; but try now and then. */
-	if (p->wait_ns > p->max_ns && p->misses)
-		return 0;
 	return p->max_ns;
 }
 
-void poll_waited(struct poll_policy *p, uint64_t waited_ns, bool spun, bool won)
+void poll_spun(struct poll_policy *p, bool won)
 {
-	/* One long idle wait must not outweigh the busy times around it. */
-	uint64_t w = waited_ns < 4 * p->max_ns ? waited_ns : 4 * p->max_ns;
-
-	p->wait_ns = p->wait_ns - p->wait_ns / 8 + w / 8;
-	if (!spun)
-		return;
 	if (won) {
 		p->misses = 0;
-		p->rest_ns = REST_MIN_NS;
 		return;
 	}
 	if (p->misses < 8)
@@ -49,7 +41,9 @@ void poll_waited(struct poll_policy *p, uint64_t waited_ns, bool spun, bool won)
 
 void poll_crowded(struct poll_policy *p, uint64_t now)
 {
+	bool calm = now - p->rest_until > CALM_RESTS * p->rest_ns;
+
+	p->rest_ns = calm ? REST_MIN_NS :
+		     2 * p->rest_ns < REST_MAX_NS ? 2 * p->rest_ns : REST_MAX_NS;
 	p->rest_until = now + p->rest_ns;
-	if (p->rest_ns < REST_MAX_NS)
-		p->rest_ns *= 2;
 }

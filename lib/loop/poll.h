@@ -3,9 +3,13 @@
  *
  * Spinning is worth it while the awaited event tends to come within the
  * budget; and it must never take a processor from somebody who has work.  So
- * the budget follows what waits have lately taken, and as soon as a gap in the
- * spin shows that the processor was wanted elsewhere, polling rests, twice as
- * long each time that happens again.
+ * spins that gain nothing are tried ever more rarely; a long spin yields the
+ * processor now and then (the kernel's own threads finish I/O, and a spin holds
+ * them up); and when a gap in it shows that the processor was wanted elsewhere,
+ * polling rests, twice as long each time that this happens again soon.
+ *
+ * With many operations in the kernel there is nothing to gain: one wake-up
+ * takes several completions, and while some are awaited others are served.
  */
 #ifndef LOOP_POLL_H
 #define LOOP_POLL_H
@@ -15,19 +19,23 @@
 
 struct poll_policy {
 	uint64_t max_ns;	/* the operator's limit; 0 = never poll */
-	uint64_t wait_ns;	/* moving average of recent waits */
 	uint64_t rest_until;	/* polling rests until then */
-	uint64_t rest_ns;	/* how long the next rest is */
+	uint64_t rest_ns;	/* how long the last rest was */
 	unsigned misses;	/* spins in a row that gained nothing */
 	unsigned skip;		/* waits to sit out before trying again */
 };
 
 void poll_init(struct poll_policy *p, uint64_t max_ns);
-/* How long to spin now, ns; 0 = sleep at once. */
-uint64_t poll_budget(struct poll_policy *p, uint64_t now);
-/* A wait has ended: it took waited_ns, and spinning did or did not see it. */
-void poll_waited(struct poll_policy *p, uint64_t waited_ns, bool spun, bool won);
-/* A turn of the spin took gap_ns: somebody else had the processor if long. */
+/* How long to spin now, ns, with so many operations in the kernel; 0 = sleep
+ * at once. */
+uint64_t poll_budget(struct poll_policy *p, uint64_t now, unsigned inflight);
+/* A wait that began with a spin has ended: the spin saw what came, or not. */
+void poll_spun(struct poll_policy *p, bool won);
+/* In a spin: yield after so long, and then so often. */
+#define POLL_YIELD_AFTER_NS 20000u
+#define POLL_YIELD_NS 5000u
+/* A turn of the spin that took longer: perhaps somebody else had the
+ * processor. */
 #define POLL_GAP_NS 30000u
 void poll_crowded(struct poll_policy *p, uint64_t now);
 

@@ -1,6 +1,7 @@
 /* answer.c - libtapring: answers off a ring, and waiting for them. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -8,6 +9,8 @@
 
 #define PEEK_EVERY 4096u	/* reaps without an answer between two looks at
 				 * whether the server still lives */
+#define YIELD_AFTER_NS 20000u	/* of a spin, and then so often */
+#define YIELD_NS 5000u
 
 static uint64_t now_ns(void)
 {
@@ -124,10 +127,12 @@ static int arm(struct tapring_queue *q, unsigned min)
 	return ready(q);
 }
 
-/* Until min answers, -EPROTO, or the time is over: 0 or more below min. */
+/* Until min answers, -EPROTO, or the time is over: 0 or more below min.  A spin
+ * that lasts yields the processor: the disk's process may wait for this one. */
 static int spin(struct tapring_queue *q, unsigned min, uint64_t ns)
 {
-	uint64_t end = now_ns() + ns;
+	uint64_t now = now_ns(), end = now + ns;
+	uint64_t yield_at = now + YIELD_AFTER_NS;
 	int n;
 
 	do {
@@ -137,7 +142,12 @@ static int spin(struct tapring_queue *q, unsigned min, uint64_t ns)
 				return n;
 			relax();
 		}
-	} while (now_ns() < end);
+		now = now_ns();
+		if (now > yield_at) {
+			sched_yield();
+			yield_at = now + YIELD_NS;
+		}
+	} while (now < end);
 	return n;
 }
 
