@@ -91,6 +91,17 @@ static uint64_t next_random(void)
 	return rng;
 }
 
+uint64_t gen_spin(uint64_t start, uint64_t *yielded)
+{
+	uint64_t now = clock_ns();
+
+	if (now > start + 20 * NS_PER_US && now > *yielded + 5 * NS_PER_US) {
+		sched_yield();
+		*yielded = now;
+	}
+	return now;
+}
+
 char *gen_buffers(const struct gen_opts *o)
 {
 	size_t len = o->bs * o->depth;

@@ -37,6 +37,10 @@ struct gen_backend {
 
 extern const struct gen_backend gen_ring, gen_aio, gen_nbd;
 
+/* One turn of a spin that began at `start`: like libtapring's, it yields after 20
+ * us and then every 5, for the awaited may need this processor.  The time. */
+uint64_t gen_spin(uint64_t start, uint64_t *yielded);
+
 /* Memory for the slots' buffers, of bytes that do not compress. */
 char *gen_buffers(const struct gen_opts *o);
 

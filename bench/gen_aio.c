@@ -86,7 +86,7 @@ static int aio_submit(void)
 /* Until the mapped ring shows a completion, or the time is over. */
 static void spin(void)
 {
-	uint64_t end = clock_ns() + opt.poll_ns;
+	uint64_t start = clock_ns(), yielded = start;
 
 	do {
 		for (int i = 0; i < 8; i++) {
@@ -95,7 +95,7 @@ static void spin(void)
 				return;
 			__builtin_ia32_pause();
 		}
-	} while (clock_ns() < end);
+	} while (gen_spin(start, &yielded) < start + opt.poll_ns);
 }
 
 /* What the mapped ring shows, taken without a system call. */

@@ -199,13 +199,15 @@ static int receive(void)
 			      { in + in_have, IN_SIZE - in_have } };
 	struct msghdr m = { .msg_iov = body_left ? v : v + 1,
 			    .msg_iovlen = body_left ? 2 : 1 };
-	uint64_t end = opt.poll_ns ? clock_ns() + opt.poll_ns : 0;
+	uint64_t start = opt.poll_ns ? clock_ns() : 0, yielded = start;
+	bool spin = opt.poll_ns;
 	ssize_t n;
 
 	do {
-		n = recvmsg(sock, &m, end ? MSG_DONTWAIT : 0);
-		if (n < 0 && errno == EAGAIN && clock_ns() >= end)
-			end = 0;
+		n = recvmsg(sock, &m, spin ? MSG_DONTWAIT : 0);
+		if (n < 0 && errno == EAGAIN &&
+		    gen_spin(start, &yielded) >= start + opt.poll_ns)
+			spin = false;
 	} while (n < 0 && (errno == EAGAIN || errno == EINTR));
 	if (n <= 0)
 		return n ? -errno : -EPIPE;
