@@ -51,7 +51,8 @@ struct control {
 	struct ring_server *ring;
 	struct nbd_server *nbd;
 
-	uint16_t busy;		/* the operation in hand, for our state's name */
+	unsigned ops;		/* operations whose end is awaited */
+	uint16_t busy;		/* the first of them, for our state's name */
 };
 
 /* An operation whose answer is due. */
@@ -200,12 +201,15 @@ static struct op *op_new(struct control *c, const struct msg *m)
 
 	if (op) {
 		*op = (struct op){ c, m->hdr->id, m->hdr->type, c->daemons };
-		c->busy = m->hdr->type;
+		if (!c->ops++)	/* the disk refuses a second one */
+			c->busy = m->hdr->type;
 	} else {
 		reply_err(c, m->hdr->type, m->hdr->id, -ENOMEM, NULL);
 	}
 	return op;
 }
+
+static void quit(struct control *c);
 
 static void op_done(void *arg, int err, const char *why)
 {
@@ -226,6 +230,8 @@ static void op_done(void *arg, int err, const char *why)
 	else
 		reply(c, op->type, op->id, &img, opens ? sizeof(img) : 0);
 	free(op);
+	if (!--c->ops && c->leaving)
+		quit(c);
 }
 
 static void drop_sockets(struct control *c)
@@ -455,6 +461,25 @@ static void leave(struct control *c)
 	loop_stop(c->loop);
 }
 
+static void quit_closed(void *arg, int err, const char *why)
+{
+	struct control *c = arg;
+
+	if (err)
+		log_err("closing for the end failed: %s",
+			*why ? why : strerror(-err));
+	leave(c);
+}
+
+/* No operation is in hand: close and leave. */
+static void quit(struct control *c)
+{
+	if (disk_state(c->disk) == DISK_CLOSED)
+		leave(c);
+	else
+		disk_close(c->disk, quit_closed, c);
+}
+
 static void do_detach(struct control *c, const struct msg *m)
 {
 	if (disk_state(c->disk) != DISK_CLOSED) {
@@ -604,22 +629,13 @@ struct files *control_files(struct control *c)
 	return c->files;
 }
 
-static void quit_closed(void *arg, int err, const char *why)
-{
-	struct control *c = arg;
-
-	if (err)
-		log_err("closing for the end failed: %s",
-			*why ? why : strerror(-err));
-	leave(c);
-}
-
 void control_quit(struct control *c)
 {
-	if (c->leaving || disk_state(c->disk) == DISK_CLOSED) {
-		leave(c);	/* a second signal does not wait */
-		return;
-	}
+	bool again = c->leaving;
+
 	c->leaving = true;
-	disk_close(c->disk, quit_closed, c);
+	if (again)
+		leave(c);	/* a second signal does not wait */
+	else if (!c->ops)
+		quit(c);	/* else when what is being done is done */
 }

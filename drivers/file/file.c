@@ -65,7 +65,7 @@ static void sync_done(struct io_op *op, int64_t res)
 	if (res < 0 && !f->sync_failed) {
 		f->sync_failed = true;
 		td_warn(f->node, "cannot flush: %s; every flush will fail until "
-			"the image is reopened", strerror((int)-res));
+			"the image is closed and opened again", strerror((int)-res));
 	}
 	if (!res && f->sync_failed)	/* a durable write has been told of it */
 		res = -EIO;

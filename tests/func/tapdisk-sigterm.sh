@@ -1,0 +1,33 @@
+#!/bin/bash
+# TIMEOUT: 60
+# SIGTERM to a tapdisk drains it, also when it is in the middle of a pause: what
+# a client has sent is answered and in the file.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+truncate -s 1M "$T/a.img"
+
+start_ctl
+for during in nothing pause; do
+	create "delay:ms=1000,op=write|aio:$T/a.img"
+	pid=$(tapdisk_pids)
+	tap-io -m 0 -c 'write -P 7 0 4k' >"$T/out" 2>&1 &
+	writer=$!
+	sleep 0.3
+	if [ $during = pause ]; then
+		tap-ctl pause -m 0 >/dev/null 2>&1 &
+		pauser=$!
+		sleep 0.2
+	fi
+	kill -TERM "$pid"
+	wait $writer || fail "during $during: the write was lost: $(cat "$T/out")"
+	[ $during = nothing ] || wait $pauser
+	wait_for 5 gone "$pid" || fail "during $during: it does not leave"
+	[ "$(head -c 4096 "$T/a.img" | tr -d '\007' | wc -c)" = 0 ] ||
+		fail "during $during: the file has other bytes"
+	is_dead() { [ "$(disk_state 0)" = dead ]; }
+	wait_for 5 is_dead || fail "during $during: it is $(disk_state 0)"
+	destroy 0
+	truncate -s 0 "$T/a.img"
+	truncate -s 1M "$T/a.img"
+done
+stop_ctl
