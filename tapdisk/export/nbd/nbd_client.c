@@ -234,7 +234,7 @@ static void options(struct nbd_client *c)
 
 	nbd_export_now(c->s, &x);
 	while (c->phase == NBD_OPTIONS) {
-		const uint8_t *p = c->rbuf + c->rpos;
+		const uint8_t *p;
 		size_t have = c->rend - c->rpos;
 		uint32_t opt, len, k = (uint32_t)min_u64(have, c->skip);
 		bool whole;
@@ -246,6 +246,7 @@ static void options(struct nbd_client *c)
 		c->choked = sizeof(c->neg.out) - c->neg.out_len < NBD_OPT_REPLIES;
 		if (c->skip || c->choked || have < NBD_OPT_LEN)
 			return;
+		p = c->rbuf + c->rpos;
 		opt = get_be32(p + 8);
 		len = get_be32(p + 12);
 		if (get_be64(p) != NBD_MAGIC_OPT || len > NBD_OPT_DATA_CUT) {
