@@ -3,10 +3,11 @@
  *
  * C1  A connection is in one state; conn_cut() alone ends it, and may be called
  *     at any time from the loop.
- * C2  A client that does not say hello in time, says more than hello, or closes
- *     a doorbell is cut off.
+ * C2  A client that does not say hello in time, says more than hello, closes a
+ *     doorbell, or sends a descriptor where none belongs is cut off.
  * C3  Descriptors that a client sends are closed as soon as they are mapped or
- *     refused; none is ever read or written.
+ *     refused; none is ever read or written.  Memory is closed here, all else
+ *     and what lies unread in a socket by letgo.h: closing it may take for ever.
  * C4  Its memory stays mapped until no I/O is in flight (P3 of port.h).
  * C5  Doorbells never block us: the pairs are ours, nobody else holds our ends.
  *     A stream socket takes 277 one-byte messages; we ask for a doorbell at most
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/letgo.h"
 #include "base/log.h"
 #include "ring/hello.h"
 #include "ring/port.h"
@@ -89,7 +91,7 @@ static void close_bells(struct ring_conn *c)
 		if (c->bell[q].fd.fd < 0)
 			continue;
 		loop_fd_del(c->loop, &c->bell[q].fd);
-		close(c->bell[q].fd.fd);
+		letgo_socket(c->bell[q].fd.fd);
 		c->bell[q].fd.fd = -1;
 	}
 }
@@ -108,10 +110,10 @@ static void conn_cut(struct ring_conn *c)
 	}
 	loop_timer_clear(&c->deadline);
 	loop_fd_del(c->loop, &c->sock);
-	close(c->sock.fd);
+	letgo_socket(c->sock.fd);
 	close_bells(c);
 	if (c->memfd >= 0)
-		close(c->memfd);
+		letgo_fds(&c->memfd, 1);
 	if (running)
 		ring_port_stop(&c->port);	/* port_stopped() frees c */
 	else
@@ -153,9 +155,15 @@ static void conn_arming(struct ring_port *p, unsigned queue)
 {
 	struct bell *b = &conn_of(p)->bell[queue];
 	char buf[512];
+	struct iovec iov = { buf, sizeof(buf) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	unsigned fds;
 
-	if (++b->arms % BELL_ARMS == 0)					/* C5 */
-		(void)!recv(b->fd.fd, buf, sizeof(buf), MSG_DONTWAIT);
+	if (++b->arms % BELL_ARMS)					/* C5 */
+		return;
+	(void)letgo_recv(b->fd.fd, &m, NULL, &fds);
+	if (fds || m.msg_flags & MSG_CTRUNC)				/* C2 */
+		ring_port_break(p, "it sent descriptors with a doorbell");
 }
 
 static void send_size(struct ring_conn *c)
@@ -370,7 +378,7 @@ static void hello_ready(struct ring_conn *c)
 		return;
 	}
 	c->have += (size_t)n;
-	if (c->have < sizeof(c->hello))
+	if (c->have < sizeof(c->hello) && !c->too_many)
 		return;
 	loop_timer_clear(&c->deadline);
 	err = conn_start(c, &why);
@@ -441,7 +449,7 @@ void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 	}
 	if (!ring_port_disk_ready(d))
 		err = -ENODEV;
-	else if (o->others >= RING_OTHERS_MAX)
+	else if (o->others >= RING_OTHERS_MAX || letgo_busy())
 		err = -EBUSY;
 	c = err ? NULL : calloc(1, sizeof(*c));
 	if (!c) {

@@ -175,6 +175,14 @@ static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot)
 	disk_submit(&p->front, r);
 }
 
+void ring_port_break(struct ring_port *p, const char *why)
+{
+	if (p->broken || p->stopping)
+		return;
+	p->broken = why;
+	loop_defer(p->loop, &p->end);
+}
+
 /* Hooks. */
 
 static bool port_submit(struct loop_hook *h)
@@ -192,9 +200,8 @@ static bool port_submit(struct loop_hook *h)
 			take(p, &p->ring[i], slot);
 			any = true;
 		}
-		if (n < 0 && !p->broken) {
-			p->broken = "its request producer ran over the ring";
-			loop_defer(p->loop, &p->end);
+		if (n < 0) {
+			ring_port_break(p, "its request producer ran over the ring");
 			any = true;
 		}
 	}
@@ -248,7 +255,7 @@ static bool port_sleep(struct loop_hook *h)
 	 * and its load of req_event: it sees our wish or we see its request. */
 	if (armed)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return port_poll(&p->poll);
+	return p->broken || port_poll(&p->poll);
 }
 
 /* The disk's side. */
@@ -271,8 +278,7 @@ static void port_resume(struct disk_front *f)
 	if (p->stopping)
 		return;
 	if (disk_front_bind(f)) {
-		p->broken = "out of memory";
-		loop_defer(p->loop, &p->end);
+		ring_port_break(p, "out of memory");
 		return;
 	}
 	port_limits(p);

@@ -69,6 +69,9 @@ int ring_port_start(struct ring_port *p, const struct ring_port_ops *ops,
 /* Take no more requests; stopped() follows, from the loop.  Not from a hook. */
 void ring_port_stop(struct ring_port *p);
 
+/* What the client did is no ring: hang_up() follows, from the loop. */
+void ring_port_break(struct ring_port *p, const char *why);
+
 /* A disk that clients can connect to: open, or paused. */
 bool ring_port_disk_ready(const struct disk *d);
 

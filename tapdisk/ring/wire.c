@@ -1,10 +1,12 @@
-/* wire.c - see wire.h.  Nothing here blocks, and no descriptor is lost. */
+/* wire.c - see wire.h.  Nothing here blocks, closing what came included, and no
+ * descriptor is lost. */
 #include "ring/wire.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
+
+#include "base/letgo.h"
 
 int wire_status(int sock, enum tapring_event event, int status,
 		       uint64_t sectors, const int *fds, unsigned nr)
@@ -39,42 +41,19 @@ int wire_status(int sock, enum tapring_event event, int status,
 	return n == (ssize_t)sizeof(s) ? 0 : -EIO;
 }
 
-static void take_fds(struct msghdr *m, int *memfd, bool *more)
-{
-	if (m->msg_flags & MSG_CTRUNC)
-		*more = true;
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-		size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		int fd;
-
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < n; i++) {
-			memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
-			if (*memfd < 0) {
-				*memfd = fd;
-				continue;
-			}
-			close(fd);
-			*more = true;
-		}
-	}
-}
-
 ssize_t wire_recv(int sock, void *buf, size_t len, int *fd, bool *more)
 {
-	union {
-		struct cmsghdr h;
-		char buf[CMSG_SPACE(16 * sizeof(int))];
-	} ctl;
 	struct iovec iov = { buf, len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
-			    .msg_control = ctl.buf,
-			    .msg_controllen = sizeof(ctl.buf) };
-	ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int fds[LETGO_FDS];
+	unsigned n, kept = 0;
+	ssize_t got = letgo_recv(sock, &m, fds, &n);
 
-	if (n < 0)
-		return -errno;
-	take_fds(&m, fd, more);
-	return n;
+	if (got < 0)
+		return got;
+	if (n && *fd < 0)
+		*fd = fds[kept++];
+	*more |= n > kept || m.msg_flags & MSG_CTRUNC;
+	letgo_fds(fds + kept, n - kept);
+	return got;
 }

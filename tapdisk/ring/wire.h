@@ -14,7 +14,7 @@ int wire_status(int sock, enum tapring_event event, int status,
 
 /* Up to len bytes of what has come: their number, 0 at the end, or -errno.  The
  * first descriptor that comes goes to *fd, which is -1 until then; others are
- * closed, and *more is set. */
+ * let go, and *more is set. */
 ssize_t wire_recv(int sock, void *buf, size_t len, int *fd, bool *more);
 
 #endif

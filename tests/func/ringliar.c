@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "blkif.h"
+#include "linger.h"
 #include "tapring.h"
 
 #define PAGES 64u
@@ -309,6 +310,37 @@ static void hello_descriptors(unsigned n)
 		complain("many descriptors", "were believed");
 	raw_close(&r);
 	others_live("many descriptors");
+}
+
+/* Descriptors whose last close takes seconds: with the hello, unread behind it,
+ * and with a doorbell.  Ours are closed before the server's. */
+static void descriptors_that_linger(void)
+{
+	struct raw r = raw_open();
+	int fd = linger_socket();
+
+	if (fd < 0)
+		return;
+	send_fds(&r, &r.hello, 100, &fd, 1);
+	close(fd);
+	raw_close(&r);
+	others_live("a lingering socket as memory");
+
+	for (int unread = 0; unread < 2; unread++) {
+		int sock;
+
+		r = raw_connected();
+		fd = linger_socket();
+		sock = r.sock;
+		if (!unread)
+			r.sock = r.bell;
+		send_fds(&r, "", 1, &fd, 1);
+		r.sock = sock;
+		close(fd);
+		raw_close(&r);
+		others_live(unread ? "a lingering socket that nobody reads" :
+			    "a lingering socket with a doorbell");
+	}
 }
 
 static void hello_in_pieces(void)
@@ -628,6 +660,7 @@ int main(int argc, char **argv)
 	hello_descriptors(9);
 	hello_descriptors(64);
 	hello_in_pieces();
+	descriptors_that_linger();
 	too_many_clients();
 	positions();
 	requests();

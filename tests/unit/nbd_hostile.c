@@ -16,6 +16,7 @@
 #include "export/nbd/nbd_option.h"
 #include "export/nbd/nbd_priv.h"
 #include "export/nbd/nbd_proto.h"
+#include "linger.h"
 #include "nbd_rig.h"
 
 #define SIZE (64 * MiB)
@@ -405,6 +406,41 @@ static void memory_goes_back_when_idle(void **state)
 	close(fd);
 }
 
+/* Closing what a client sends may take as long as the client likes. */
+static void descriptors_are_no_way_to_delay_others(void **state)
+{
+	union {
+		struct cmsghdr h;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} ctl = { .h = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+			 .cmsg_len = CMSG_LEN(sizeof(int)) } };
+	struct iovec iov = { (void *)(uintptr_t)"", 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+			    .msg_control = ctl.buf,
+			    .msg_controllen = sizeof(ctl.buf) };
+	int fd = nbd_rig_connect(&rig), slow = linger_socket();
+	uint64_t start;
+
+	(void)state;
+	if (slow < 0) {
+		close(fd);
+		skip();
+	}
+	/* While the disk is paused nothing is read: so the last close of it is
+	 * not ours. */
+	assert_int_equal(nbd_rig_order(&rig, 'p', 0), 0);
+	memcpy(CMSG_DATA(&ctl.h), &slow, sizeof(slow));
+	assert_int_equal(sendmsg(fd, &m, MSG_NOSIGNAL), 1);
+	close(slow);
+	start = clock_ns();
+	assert_int_equal(nbd_rig_order(&rig, 'r', 0), 0);
+	assert_serves();
+	assert_true(clock_ns() - start < LINGER_S * NS_PER_S / 2);
+	while (!nbd_rig_ended(fd))	/* the greeting, then the end */
+		;
+	close(fd);
+}
+
 static void a_handshake_has_a_time_limit(void **state)
 {
 	uint64_t start = clock_ns();
@@ -437,6 +473,7 @@ int main(void)
 		cmocka_unit_test(a_slow_reader_stops_only_itself),
 		cmocka_unit_test(a_flood_of_requests_is_answered),
 		cmocka_unit_test(memory_goes_back_when_idle),
+		cmocka_unit_test(descriptors_are_no_way_to_delay_others),
 		cmocka_unit_test(a_handshake_has_a_time_limit),
 	};
 

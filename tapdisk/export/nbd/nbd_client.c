@@ -19,6 +19,7 @@
 #include <jansson.h>
 
 #include "base/bytes.h"
+#include "base/letgo.h"
 #include "base/log.h"
 #include "export/nbd/nbd_priv.h"
 #include "export/nbd/nbd_proto.h"
@@ -99,7 +100,7 @@ void nbd_client_drop(struct nbd_client *c, const char *why)
 		log_warn("nbd client %u: cut off: %s", c->number, why);
 	loop_poll_fds(c->s->loop, -1);
 	loop_fd_del(c->s->loop, &c->fd);
-	close(c->fd.fd);
+	letgo_socket(c->fd.fd);
 	nbd_client_enter(c, NBD_DEAD);
 	nbd_requests_drop(c);
 	nbd_buf_put(&c->s->bufs, c->rbuf, NBD_RBUF);
@@ -303,6 +304,7 @@ static void client_recv(struct nbd_client *c)
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 };
 	bool payload = nbd_payload_room(c, &iov[0]);
 	size_t room, k;
+	unsigned fds;
 	ssize_t n;
 
 	if (!c->rbuf)
@@ -321,10 +323,14 @@ static void client_recv(struct nbd_client *c)
 	ASSERT(room);
 	m.msg_iovlen = payload ? 2 : 1;
 	iov[payload] = (struct iovec){ c->rbuf + c->rend, room };
-	n = recvmsg(c->fd.fd, &m, MSG_DONTWAIT);
+	n = letgo_recv(c->fd.fd, &m, NULL, &fds);
 	if (n < 0) {
-		if (errno != EAGAIN && errno != EINTR)
+		if (n != -EAGAIN && n != -EINTR)
 			nbd_client_drop(c, NULL);
+		return;
+	}
+	if (fds || m.msg_flags & MSG_CTRUNC) {
+		nbd_client_drop(c, "it sent descriptors");
 		return;
 	}
 	if (!n) {		/* no good-bye; whoever has asked gets answers */

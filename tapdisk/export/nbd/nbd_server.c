@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/letgo.h"
 #include "base/log.h"
 #include "export/nbd/nbd_priv.h"
 #include "front.h"
@@ -84,6 +85,8 @@ static bool admit(struct nbd_server *s)
 	default:
 		break;
 	}
+	if (letgo_busy())
+		return false;
 	if (s->nclients < NBD_CLIENTS_MAX)
 		return true;
 	if (log_allowed(&limit))
