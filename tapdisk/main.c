@@ -327,7 +327,7 @@ static int start(struct config *c)
 		return -1;
 	}
 	loop_poll_max(self.loop, c->poll_us * NS_PER_US);
-	err = io_queue_new(self.loop, IO_DEPTH_MAX, &self.io);
+	err = io_queue_new(self.loop, io_depth_fair(), &self.io);
 	if (err) {
 		log_err("cannot set up asynchronous I/O: %s (raise fs.aio-max-nr?)",
 			strerror(-err));

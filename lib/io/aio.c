@@ -20,7 +20,9 @@
 #include "io/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -33,6 +35,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "loop/loop.h"
 
 #define AIO_RING_MAGIC 0xa10a10a1u
@@ -271,6 +274,37 @@ static int setup(struct io_queue *q, unsigned depth)
 	if (RUNNING_ON_VALGRIND)
 		q->ring = NULL;
 	return 0;
+}
+
+unsigned io_depth_share(uint64_t used, uint64_t max)
+{
+	uint64_t left = max > used ? max - used : 0;
+	uint64_t share = left / IO_SHARE;
+
+	return share > IO_DEPTH_MAX ? IO_DEPTH_MAX :
+	       share < IO_DEPTH_MIN ? IO_DEPTH_MIN : (unsigned)share;
+}
+
+static uint64_t proc_number(const char *path, uint64_t otherwise)
+{
+	char text[32];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	uint64_t v;
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return otherwise;
+	text[n] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	return uint_parse(text, UINT64_MAX, &v) ? otherwise : v;
+}
+
+unsigned io_depth_fair(void)
+{
+	return io_depth_share(proc_number("/proc/sys/fs/aio-nr", 0),
+			      proc_number("/proc/sys/fs/aio-max-nr", UINT64_MAX));
 }
 
 int io_queue_new(struct loop *l, unsigned depth, struct io_queue **out)

@@ -35,6 +35,14 @@ struct io_op {
 #define IO_DEPTH_MAX 256	/* events a queue asks the kernel for */
 #define IO_DEPTH_MIN 8		/* fewer than this and io_queue_new() fails */
 
+/* Events are one pool for the whole system.  A disk that takes no more than one
+ * part in IO_SHARE of what is left leaves some to those that come after: some
+ * hundreds fit Linux' default of 65536.  io_depth_fair() is that share now (it
+ * reads /proc); io_depth_share() is its arithmetic. */
+#define IO_SHARE 32
+unsigned io_depth_fair(void);
+unsigned io_depth_share(uint64_t used, uint64_t max);
+
 /* Asks for `depth` events, and for half as many each time the system (fs.
  * aio-max-nr) is short, down to IO_DEPTH_MIN.  0 or -errno. */
 int io_queue_new(struct loop *l, unsigned depth, struct io_queue **q);

@@ -213,9 +213,28 @@ static void callbacks_queue_more(void **state)
 	}
 }
 
+static void a_disk_takes_a_share_of_what_is_left(void **state)
+{
+	uint64_t used = 0;
+	unsigned disks = 0;
+
+	(void)state;
+	assert_int_equal(io_depth_share(0, 65536), IO_DEPTH_MAX);
+	assert_int_equal(io_depth_share(65536, 65536), IO_DEPTH_MIN);
+	assert_int_equal(io_depth_share(70000, 65536), IO_DEPTH_MIN);
+	assert_int_equal(io_depth_share(0, UINT64_MAX), IO_DEPTH_MAX);
+	while (used + io_depth_share(used, 65536) <= 65536) {
+		used += io_depth_share(used, 65536);
+		disks++;
+	}
+	assert_true(disks >= 300);	/* 256 each would be 256 disks */
+	assert_in_range(io_depth_fair(), IO_DEPTH_MIN, IO_DEPTH_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_disk_takes_a_share_of_what_is_left),
 		cmocka_unit_test(all_of_a_pass_in_one_io_submit),
 		cmocka_unit_test(what_is_refused_fails_alone),
 		cmocka_unit_test(more_than_fits_waits),
