@@ -334,7 +334,9 @@ bool ring_port_disk_ready(const struct disk *d)
 {
 	enum disk_state s = disk_state(d);
 
-	return s == DISK_RUNNING || s == DISK_DRAINING || s == DISK_PAUSED;
+	/* Opening with a size: it is only being unpaused. */
+	return s == DISK_RUNNING || s == DISK_DRAINING || s == DISK_PAUSED ||
+	       (s == DISK_OPENING && disk_size(d));
 }
 
 /* Leave the disk as soon as nothing of ours is in it. */

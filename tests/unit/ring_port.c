@@ -365,6 +365,41 @@ static void a_paused_disk_leaves_requests_on_the_ring(void **state)
 	assert_int_equal(answer(0, 0).status, 0);
 }
 
+static void a_client_may_come_while_the_disk_is_being_unpaused(void **state)
+{
+	struct ring_port *first = port;
+	struct disk *new;
+
+	(void)state;
+	ring_port_stop(first);
+	settle();
+	assert_int_equal(stopped--, 1);
+	disk_pause(disk, on_ctl, NULL);
+	settle();
+	disk_resume(disk, NULL, 0, on_ctl, NULL);
+	assert_int_equal(disk_state(disk), DISK_OPENING);
+	assert_true(ring_port_disk_ready(disk));
+	port = calloc(1, sizeof(*port));
+	for (unsigned q = 0; q < 2; q++)
+		ring_init(&port->ring[q], TAPRING_ABI_X86_64, 0, page(q));
+	assert_int_equal(ring_port_start(port, &be_ops, loop, disk, 2, 256), 0);
+	request(0, BLKIF_OP_WRITE, 1, 0, 1);
+	settle();
+	assert_int_equal(disk_state(disk), DISK_RUNNING);
+	assert_int_equal(sring(0)->rsp_prod, 1);
+	assert_int_equal(answer(0, 0).status, 0);
+
+	/* One that was never open is nothing to connect to. */
+	new = disk_new(&env);
+	disk_open(new, "fake:x", 0, on_ctl, NULL);
+	assert_int_equal(disk_state(new), DISK_OPENING);
+	assert_false(ring_port_disk_ready(new));
+	settle();
+	disk_close(new, on_ctl, NULL);
+	settle();
+	disk_free(new);
+}
+
 static void growth_is_told_and_counts_at_once(void **state)
 {
 	(void)state;
@@ -430,6 +465,7 @@ int main(void)
 		TEST(bad_references_and_requests_cost_an_error_each),
 		TEST(a_broken_ring_hangs_up_and_waits_for_its_io),
 		TEST(a_paused_disk_leaves_requests_on_the_ring),
+		TEST(a_client_may_come_while_the_disk_is_being_unpaused),
 		TEST(growth_is_told_and_counts_at_once),
 		TEST(a_closing_disk_hangs_up_on_its_clients),
 		TEST(full_rings_are_served),
