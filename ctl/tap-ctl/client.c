@@ -125,7 +125,8 @@ static int send_ask(const struct call *c, struct link *l, const char *text,
 		v.flags |= TAP_OPEN_RDONLY;
 	if (c->value['D'])
 		v.flags |= TAP_OPEN_NO_DIRECT;
-	if (c->verb->ask == TAP_CTL_CLOSE && c->value['f'])
+	if ((c->verb->ask == TAP_CTL_CLOSE || c->verb->ask == TAP_CTL_DESTROY) &&
+	    c->value['f'])
 		v.flags |= TAP_VERB_FORCE;
 	memcpy(o.body, &v, sizeof(v));
 	memcpy(o.body + sizeof(v), text, len);

@@ -42,6 +42,11 @@ static const struct opt opts_close[] = {
 	{ 'f', "force", NULL, "do not wait for its clients" },
 	O_WAIT, O_COMMON
 };
+static const struct opt opts_destroy[] = {
+	O_PID, O_MINOR,
+	{ 'f', "force", NULL, "kill a tapdisk that does not close in time" },
+	O_WAIT, O_COMMON
+};
 static const struct opt opts_create[] = {
 	O_IMAGE, O_FLAGS, O_WAIT, O_NAME, O_SLICE, O_REFUSED, O_COMMON
 };
@@ -80,9 +85,12 @@ const struct verb ctl_verbs[] = {
 		  "digits are the minor.\n",
 	  .opts = opts_create, .need = "a", .ask = TAP_CTL_CREATE,
 	  .run = run_create },
-	{ .name = "destroy", .args = "-m MINOR [-p PID] [-t SECS]",
+	{ .name = "destroy", .args = "-m MINOR [-p PID] [-f] [-t SECS]",
 	  .help = "undo create: close, detach, free",
-	  .opts = opts_wait, .need = "m", .ask = TAP_CTL_DESTROY,
+	  .more = "If the last flush of the image fails the disk is removed, and "
+		  "the loss is told.\nWith -f one that is stuck is removed too; "
+		  "what was not flushed is lost.\n",
+	  .opts = opts_destroy, .need = "m", .ask = TAP_CTL_DESTROY,
 	  .run = run_plain },
 	{ .name = "allocate", .args = "", .help = "reserve the lowest free minor",
 	  .more = "Prints the path of its marker; the last digits are the "
