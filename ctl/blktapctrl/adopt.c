@@ -118,14 +118,18 @@ static void adopt_late(struct loop_timer *t)
 	(void)t;
 	list_for_each_safe(e, &ctl.vdisks) {
 		struct vdisk *vd = container_of(e, struct vdisk, link);
+		int n;
 
 		if (!vd->adopting)
 			continue;
 		log_err("%s: its tapdisk does not answer; asking on",
 			vdisk_name(vd));
 		vdisk_enter(vd, VD_SILENT);
-		if (minor_taken(vd->number) && !minor_disk(vd->number))
-			minor_bind(vd->number, vd);
+		/* It may be that minor, as far as anybody knows: the minor's names
+		 * stay, and no other gets them. */
+		n = vd->second >= 0 ? vd->second : vd->number;
+		if (minor_taken(n) && !minor_disk(n))
+			minor_bind(n, vd);
 		adopt_resolved(vd);
 		if (vd->chan.peer > 0)
 			watch(vd);
@@ -163,8 +167,19 @@ static const char *reconcile(struct vdisk *vd, int minor)
 {
 	int err;
 
-	if (vd->minor >= 0)
-		return vd->minor == minor ? NULL : "another minor than before";
+	if (vd->minor >= 0 && minor < 0 && vd->state == VD_SILENT) {
+		/* Bound by adopt_late().  Half of a create keeps it until it is
+		 * taken away; half of an attach has never had it. */
+		if (vd->second >= 0) {
+			names_remove_disk(vd->second);
+			minor_unbind(vd->minor);
+		}
+		return NULL;
+	}
+	if (vd->minor >= 0 && vd->minor != minor)
+		return "another minor than before";
+	if (vd->minor >= 0 && vd->number == minor)
+		return NULL;
 	if (minor < 0) {
 		/* Half of a create: it has a minor's names and marker.  (Half of
 		 * an attach has two sets of names; sweep() takes the second.) */
@@ -174,7 +189,7 @@ static const char *reconcile(struct vdisk *vd, int minor)
 	}
 	if (minor >= TAP_MINOR_MAX ||
 	    (minor != vd->number && vd->number < TAP_TEMP_MINOR) ||
-	    minor_disk(minor))
+	    (minor_disk(minor) && minor_disk(minor) != vd))
 		return "not its minor";
 	if (minor != vd->number) {
 		if (!names_same(vd->number, minor)) {
@@ -190,16 +205,17 @@ static const char *reconcile(struct vdisk *vd, int minor)
 			return "its minor is somebody else's";
 		minor_adopt(minor);
 	}
-	minor_bind(minor, vd);
+	if (vd->minor < 0)
+		minor_bind(minor, vd);
 	return NULL;
 }
 
 static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		    const char *spec)
 {
-	int state = adopt_state(h);
+	bool half, first = vd->adopting || vd->state == VD_SILENT;
 	const char *why = "a state that cannot be";
-	bool half;
+	int state = adopt_state(h);
 
 	if (state >= 0)
 		why = reconcile(vd, h->minor);
@@ -219,7 +235,7 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		names_compat_nbd(vd->pid, vd->minor, true);
 	if (half && (state == VD_IDLE || state == VD_CLOSED ||
 		     state == VD_OPENING)) {
-		if (vd->adopting)
+		if (first)
 			take_away(vd);
 	} else if (half) {
 		names_marker_settle(vd->minor);
@@ -229,7 +245,7 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 	}
 	if (vd->state == VD_RUNNING)
 		broker_adopt(vd);
-	if (vd->adopting)
+	if (first)
 		log_info("%s: adopted: tapdisk %d %s%s%s", vdisk_name(vd), vd->pid,
 			 vdisk_state_text(vd->state), *spec ? " " : "", spec);
 	adopt_resolved(vd);
@@ -258,6 +274,10 @@ void adopt_hello(struct vdisk *vd, const struct tap_hello_rsp *h,
 {
 	if (vd->state == VD_DEAD || vd->chan.mute)
 		return;
+	if (vd->doubt) {
+		vdisk_told(vd, adopt_state(h));
+		return;
+	}
 	if (vd->child) {
 		if (vd->state == VD_STARTING)
 			begun(vd, h);
@@ -297,8 +317,10 @@ static void find_tapdisk(enum run_name what, int n)
 		list_for_each(e, &ctl.vdisks) {
 			vd = container_of(e, struct vdisk, link);
 			if (vd->number >= TAP_TEMP_MINOR &&
-			    names_same(vd->number, n))
+			    names_same(vd->number, n)) {
+				vd->second = n;
 				return;
+			}
 		}
 	vd = vdisk_new(n);
 	if (!vd) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "ctl.h"
 #include "io/open.h"
 #include "loop/worker.h"
@@ -37,8 +38,16 @@ struct opening {
 	char path[];
 };
 
-static void refuse_file(struct vdisk *vd, uint32_t id, int err, const char *why)
+/* A tapdisk has less room for words than a path may need, so its answer to the
+ * open may end before the reason: it is kept here too. */
+static void refuse_file(struct vdisk *vd, uint32_t id, const char *path, int err,
+			const char *why)
 {
+	char name[TEXT_SHORT + 1];
+
+	vd->refused = err;
+	snprintf(vd->refusal, sizeof(vd->refusal), "cannot open %s: %s",
+		 text_short(path, name), why);
 	chan_reply(&vd->chan, TAP_FILE_RSP, id, err, why);
 }
 
@@ -99,8 +108,8 @@ static void opening_done(struct worker_job *j)
 		if (!o->err)
 			o->err = hand_over(o);
 		if (o->err)
-			refuse_file(vd, o->id, o->err,
-			       o->why ? o->why : strerror(-o->err));
+			refuse_file(vd, o->id, o->path, o->err,
+				    o->why ? o->why : strerror(-o->err));
 		else if (!o->direct && !(o->flags & TAP_OPEN_NO_DIRECT))
 			log_warn("%s: %s: no O_DIRECT here: I/O goes through the "
 				 "page cache", vdisk_name(vd), o->path);
@@ -200,6 +209,9 @@ static int check(const struct vdisk *vd, uint32_t flags, const char *path,
 	*why = "too many files";
 	if (vd->n_files + vd->n_jobs >= FILES_MAX)
 		return -EMFILE;
+	*why = "want an absolute path";
+	if (path[0] != '/')
+		return -EINVAL;
 	err = policy_check(vd->new_spec, vd->new_flags, path, flags);
 	*why = err == -EROFS ? "the disk is read-only"
 			     : "not a file of this disk";
@@ -219,12 +231,12 @@ void broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
 			log_warn("%s: refused %s%s to its tapdisk: %s",
 				 vdisk_name(vd), path,
 				 flags & TAP_OPEN_RDONLY ? " (read-only)" : "", why);
-		refuse_file(vd, id, err, why);
+		refuse_file(vd, id, path, err, why);
 		return;
 	}
 	o = calloc(1, sizeof(*o) + len);
 	if (!o) {
-		refuse_file(vd, id, -ENOMEM, strerror(ENOMEM));
+		refuse_file(vd, id, path, -ENOMEM, strerror(ENOMEM));
 		return;
 	}
 	o->job = (struct worker_job){ .run = opening_run, .done = opening_done };

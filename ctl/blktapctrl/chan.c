@@ -265,6 +265,9 @@ static bool take_hello(struct chan *c, const struct msg *m)
 {
 	uint64_t epoch;
 
+	if (!loop_timer_is_set(&c->again))	/* nobody has asked, or no more */
+		return false;
+
 	_Static_assert(offsetof(struct tap_hello_rsp, epoch) == 0, "first");
 	if (m->hdr->len < sizeof(c->rsp) || m->hdr->status)
 		return false;

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "client.h"
 #include "ctl.h"
 #include "vdisk.h"
@@ -87,8 +88,15 @@ static const char *name(const struct op *op)
 /* "disk 3: cannot open aio:/srv/a: No such file or directory" */
 static void explain(const struct op *op, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s: cannot %s%s%.256s: %s", name(op), op->kind->act,
-		 *op->text ? " " : "", op->text, op->why);
+	char text[TEXT_SHORT + 1];
+
+	text_short(op->text, text);
+	if (op->undoing || op->step < op->kind->n_steps)
+		snprintf(buf, len, "%s: cannot %s%s%s: %s", name(op),
+			 op->kind->act, *text ? " " : "", text, op->why);
+	else							/* I4 */
+		snprintf(buf, len, "%s: %s: %s", name(op), op->kind->act,
+			 op->why);
 }
 
 static void answer(struct op *op)
@@ -255,4 +263,20 @@ void op_event(struct vdisk *vd, enum op_wait what, int err, const char *why)
 		op_done(op, err, "%s", why);
 	else if (what == WAIT_DEATH && op->wait != WAIT_NOTHING)
 		op_done(op, -ENXIO, "its tapdisk %s", vd->end);
+}
+
+void op_lost(struct vdisk *vd, int err, const char *why)
+{
+	struct op *op;
+
+	if (list_empty(&vd->ops))
+		return;
+	op = list_first(&vd->ops, struct op, link);		/* I1 */
+	if (op->wait != WAIT_CALL)
+		return;
+	if (!op->err) {
+		op->err = err;					/* I4 */
+		snprintf(op->why, sizeof(op->why), "%s", why);
+	}
+	op_done(op, 0, " ");
 }

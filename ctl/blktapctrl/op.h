@@ -9,6 +9,8 @@
  * I2  op_done() never runs the next step itself: no recursion.
  * I3  An operation waits for at most one thing (op.wait), at most until its
  *     timer; what comes later changes the disk's state, not the operation.
+ * I4  With err set and not undoing, it does what was asked, and something was
+ *     lost on the way.
  */
 #ifndef CTL_OP_H
 #define CTL_OP_H
@@ -101,5 +103,7 @@ void op_kill(struct op *op);
 /* Something has happened to vd: its running operation, if it waits for that,
  * has its step done.  Death fails every other wait. */
 void op_event(struct vdisk *vd, enum op_wait what, int err, const char *why);
+/* The call that it waits for has done its work, and lost something (I4). */
+void op_lost(struct vdisk *vd, int err, const char *why);
 
 #endif

@@ -17,6 +17,8 @@ static struct {
 	unsigned left, failed;
 	int err;
 	char why[600];		/* of the first that failed */
+	int lost_err;		/* closed, but a flush had failed: the first */
+	char lost[600];
 } going;
 
 static void failed(const struct vdisk *vd, int err, const char *why)
@@ -44,14 +46,22 @@ static void shutdown_end(void)
 
 void shutdown_answer(void)
 {
-	ask_reply(&going.ask, 0, 0, NULL, 0);
+	if (going.lost_err)
+		ask_fail(&going.ask, going.lost_err, "shut down; %s", going.lost);
+	else
+		ask_reply(&going.ask, 0, 0, NULL, 0);
 }
 
 static void one_ended(struct op *op)
 {
 	/* Gone is gone, whoever did it. */
-	if (op->err && op->err != -ENODEV)
+	if (op->err && op->err != -ENODEV && !op->vd->gone)
 		failed(op->vd, op->err, op->why);
+	else if (op->err && op->err != -ENODEV && !going.lost_err) {
+		going.lost_err = op->err;
+		snprintf(going.lost, sizeof(going.lost), "disk %d: %s",
+			 op->minor, op->why);
+	}
 	if (--going.left == 0)
 		shutdown_end();
 }
@@ -67,6 +77,7 @@ void shutdown_begin(struct ask *a, const struct tap_verb *v)
 	log_info("shutdown: closing %u disks", ctl.n_vdisks);
 	ctl.leaving = true;
 	going.failed = 0;
+	going.lost_err = 0;
 	going.left = 1;		/* this function */
 	all.pid = all.minor = -1;
 	ask_init(&going.ask, a->client, a->id, a->type);

@@ -67,7 +67,7 @@ struct vdisk *vdisk_new(int number)
 		return NULL;
 	ASSERT(!vdisk_by_number(number));
 	vd->number = number;
-	vd->minor = -1;
+	vd->minor = vd->second = -1;
 	vd->pid = -1;
 	vd->pidfd.fd = -1;
 	chan_init(&vd->chan, &vdisk_chan_ops);
@@ -241,6 +241,7 @@ int vdisk_call(struct vdisk *vd, uint16_t type, const void *body, size_t len,
 	if (err)
 		return err;
 	vd->calling = true;
+	vd->refused = 0;
 	vd->before = vd->state;
 	if (during != vd->state)
 		vdisk_enter(vd, during);
@@ -268,6 +269,13 @@ static void opened(struct vdisk *vd)
 	vdisk_enter(vd, VD_RUNNING);
 }
 
+static void has_closed(struct vdisk *vd)
+{
+	memset(&vd->img, 0, sizeof(vd->img));
+	vd->failed_resume = false;
+	vdisk_enter(vd, VD_CLOSED);
+}
+
 /* The state that an answer makes (rule: one function). */
 static int settle_call(struct vdisk *vd, int err, const struct msg *m)
 {
@@ -286,12 +294,9 @@ static int settle_call(struct vdisk *vd, int err, const struct msg *m)
 	case TAP_NEWDEV:	/* steps_life.c gives the minor back */
 		vdisk_enter(vd, err ? VD_IDLE : VD_CLOSED);
 		break;
-	case TAP_CLOSE:
-		if (!err) {
-			memset(&vd->img, 0, sizeof(vd->img));
-			vd->failed_resume = false;
-		}
-		vdisk_enter(vd, err ? vd->before : VD_CLOSED);
+	case TAP_CLOSE:		/* if it has failed, vdisk_told() goes on */
+		if (!err)
+			has_closed(vd);
 		break;
 	case TAP_PAUSE:
 		vdisk_enter(vd, err ? vd->before : VD_PAUSED);
@@ -316,7 +321,17 @@ static void call_answered(struct call *c, int err, const struct msg *m)
 	vd->calling = false;
 	if (!m)		/* the channel has ended; vdisk_died() tells the rest */
 		return;
-	msg_why(err ? m : NULL, err, why, sizeof(why));
+	if (err && err == vd->refused)
+		snprintf(why, sizeof(why), "%s", vd->refusal);
+	else
+		msg_why(err ? m : NULL, err, why, sizeof(why));
+	if (err && c->type == TAP_CLOSE) {
+		vd->calling = vd->doubt = true;			/* I4 */
+		vd->doubt_err = err;
+		snprintf(vd->doubt_why, sizeof(vd->doubt_why), "%.255s", why);
+		chan_hello(&vd->chan);
+		return;
+	}
 	if (!err && settle_call(vd, 0, m)) {
 		err = -EPROTO;
 		snprintf(why, sizeof(why), "its tapdisk answered nonsense");
@@ -324,6 +339,19 @@ static void call_answered(struct call *c, int err, const struct msg *m)
 		settle_call(vd, err, m);
 	}
 	op_event(vd, WAIT_CALL, err, why);
+}
+
+void vdisk_told(struct vdisk *vd, int state)
+{
+	ASSERT(vd->doubt && vd->calling && vd->state == VD_CLOSING);
+	vd->doubt = vd->calling = false;
+	if (state == VD_CLOSED) {
+		has_closed(vd);
+		op_lost(vd, vd->doubt_err, vd->doubt_why);
+	} else {
+		vdisk_enter(vd, vd->before);
+		op_event(vd, WAIT_CALL, vd->doubt_err, vd->doubt_why);
+	}
 }
 
 /* --- what its tapdisk says by itself --- */

@@ -7,6 +7,9 @@
  *     PAUSING, RESUMING, CLOSING or LEAVING while it runs.
  * I3  DEAD: channel and names are gone; duplicates of its files stay until the
  *     disk is forgotten, so that nobody takes them by surprise.
+ * I4  A close that fails may have closed all the same (a flush was lost): state
+ *     stays CLOSING, and the call is not over, until the tapdisk has said what it
+ *     is.
  */
 #ifndef CTL_VDISK_H
 #define CTL_VDISK_H
@@ -51,6 +54,8 @@ struct vdisk {
 	bool killed;		/* by us */
 	bool doomed;		/* to be forgotten when it has ended */
 	bool adopting;		/* adopt.c waits for its HELLO */
+	int second;		/* adopt.c: the minor whose names it has as well: half
+				 * of an attach; or -1 */
 	bool failed_resume;
 	enum vdisk_state state, before;	/* before: what a failed call leaves */
 	uint32_t flags;		/* TAP_OPEN_* */
@@ -65,11 +70,16 @@ struct vdisk {
 	struct loop_fd pidfd;
 	struct call call;	/* the exclusive one */
 	bool calling;
+	bool doubt;	/* its close failed: has it closed? it is asked (I4) */
+	int doubt_err;
+	char doubt_why[256];
 	struct list ops;	/* the first one runs */
 	unsigned n_ops;
 	struct list files;	/* broker.c's duplicates */
 	struct list jobs;	/* broker.c's openings under way */
 	unsigned n_files, n_jobs;
+	int refused;		/* what the call's last file was refused with, or 0 */
+	char refusal[384];	/* "cannot open FILE: reason" */
 	struct list forwards;	/* verbs.c: stats and debug, re-entrant */
 	unsigned n_forwards;
 	struct loop_timer settle;	/* adopt.c: ask again */
@@ -106,6 +116,8 @@ void vdisk_forget(struct vdisk *vd);
  * told to the running operation, if one still waits. */
 int vdisk_call(struct vdisk *vd, uint16_t type, const void *body, size_t len,
 	       enum vdisk_state during);
+/* adopt.c: the tapdisk has told its state (VD_*, or -1), as I4 waits for. */
+void vdisk_told(struct vdisk *vd, int state);
 
 extern const struct chan_ops vdisk_chan_ops;
 

@@ -142,6 +142,44 @@ is_back() { [ "$(disk_json 0 | jq -r .path)" = "$T/a.img" ]; }
 wait_for 5 is_back || fail "it is not adopted later: $(shown)"
 stop_ctl
 
+# --- the same in the middle of an attach: the disk that it becomes can be reached.
+start_ctl
+spawned=$(tap-ctl spawn)
+tap-ctl allocate >/dev/null
+kill -STOP "$spawned"
+tap-ctl attach -p "$spawned" -m 0 2>/dev/null &
+own $!
+wait_for 5 [ -S "$RUN/nbd0.sock" ] || fail "attach"
+sleep 0.3
+kill9
+start_ctl
+disk_json 0 >/dev/null || fail "silent: $(shown)"
+refuse 16 tap-ctl free -m 0
+kill -CONT "$spawned"
+wait_for 5 [ ! -e "$RUN/tapctrlwrite1000000" ] || fail "not renamed: $(names)"
+is_closed() { [ "$(disk_state 0)" = closed ]; }
+wait_for 5 is_closed || fail "half an attach: $(shown)"
+tap-ctl open -m 0 -a "aio:$T/a.img" || fail "open"
+tap-io -m 0 -c 'read 0 4k' >/dev/null || fail "the ring is not reached"
+[ -S "$RUN/nbd0.sock" ] || fail "NBD is not reached: $(names)"
+stop_ctl
+
+# --- and of a create, before its tapdisk had said a word: it goes when it speaks.
+echo stop >"$T/modes/0"
+rm -f "$T/modes/1"
+start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
+tap-ctl create -a "aio:$T/a.img" >/dev/null 2>&1 &
+own $!
+stopped() { grep -qs '^State:.T' /proc/"$(tapdisk_pids)"/status; }
+wait_for 5 stopped || fail "create"
+kill9
+start_ctl
+disk_json 0 >/dev/null || fail "half a create is lost"
+kill -CONT "$(tapdisk_pids)"
+all_gone() { [ -z "$(tapdisk_pids)" ] && [ "$(names)" = "./ctl.sock ./lock " ]; }
+wait_for 5 all_gone || fail "half a create stays: $(shown) $(names)"
+stop_ctl
+
 # --- the run directory must be ours alone.
 mkdir "$T/open" "$T/file.d" && chmod 777 "$T/open"
 : >"$T/file"

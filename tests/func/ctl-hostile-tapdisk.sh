@@ -10,6 +10,7 @@ mkdir "$T/modes" "$T/fake" && truncate -s 1M "$T/a.img"
 cp "$BUILD/func/faketap" "$T/fake/tapdisk" || fail "faketap is not built"
 start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
 names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
+sleep 0.3		# whoever asked whether it is ready has left
 at_rest=$(fds "$CTL_PID")
 
 # --- create: every way in which it can fail.  Those that hang do so together, as
@@ -68,6 +69,7 @@ nothing_left()
 	[ "$(names)" = "./ctl.sock ./lock " ] && [ -z "$(tapdisk_pids)" ] &&
 		[ "$(fds "$CTL_PID")" = "$at_rest" ]
 }
+! grep 'signal 9' "$T/ctl.log" || fail "an expected end is told"
 wait_for 5 nothing_left || fail "left: $(names); $(tapdisk_pids);" \
 	"$(fds "$CTL_PID") descriptors, at first $at_rest"
 rm "$T"/modes/*
@@ -88,6 +90,38 @@ refuse 110 tap-ctl pause -m 0 -t 1
 refuse 16 tap-ctl close -m 0
 refuse 16 tap-ctl destroy -m 0
 end_by_force
+
+# --- with -f, destroy gives it up by itself; so does one that cannot pause.
+echo mute:7 >"$T/modes/0"
+create "aio:$T/a.img"
+refuse 110 tap-ctl close -m 0 -t 1
+refuse 16 tap-ctl destroy -m 0
+within5 tap-ctl destroy -m 0 -f || fail "destroy -f"
+nothing_left || fail "after destroy -f: $(names)"
+create "aio:$T/a.img"
+within5 tap-ctl destroy -m 0 --force -t 1 || fail "destroy --force"
+nothing_left || fail "after destroy --force: $(names)"
+
+# --- a close that fails: the disk is what its tapdisk then says it is.
+echo unsure >"$T/modes/0"
+create "aio:$T/a.img"
+refuse 5 within5 tap-ctl close -m 0
+[[ $ERR == *"cannot close: it broke" ]] || fail "$ERR"
+[ "$(disk_state 0)" = running ] || fail "$(disk_json 0)"
+refuse 5 within5 tap-ctl destroy -m 0
+[ "$(disk_state 0)" = running ] || fail "$(disk_json 0)"
+rm "$T/modes/0"
+kill -KILL "$PID"
+destroy 0
+
+# --- introduces itself for ever: no more listened to than other floods.
+echo hellos >"$T/modes/0"
+tap-ctl create -a "aio:$T/a.img" >/dev/null 2>&1
+wait_for 5 grep -q 'not listened to any more: it floods' "$T/ctl.log" ||
+	fail "a flood of HELLOs is unnoticed"
+tap-ctl destroy -m 0 -f 2>/dev/null
+wait_for 5 nothing_left || fail "after the flood: $(names)"
+rm "$T/modes/0"
 
 # --- answers without end are cut off; the disk goes on.
 echo endless >"$T/modes/0"

@@ -11,6 +11,9 @@
  *	askrw:PATH	the same, for writing
  *	endless		answers stats without end
  *	twice		answers everything twice	late	leaves after 15 s
+ *	stop		stops itself before it answers anything
+ *	unsure		answers CLOSE with EIO, and has not closed
+ *	hellos		answers HELLO without being asked, for ever
  *
  * Otherwise it behaves, and serves nothing.  TYPE is a number of tap_proto.h.
  */
@@ -147,6 +150,8 @@ static void handle(const struct msg *m)
 		       sizeof(hello) + strlen(spec));
 		for (int i = 0; mode("flood") && i < 2000; i++)
 			ask_file("/etc/shadow", 0);
+		for (int i = 0; mode("hellos") && i < 3000; i++)
+			answer(TAP_HELLO_RSP, 0, 0, both, sizeof(hello));
 		return;
 	case TAP_NEWDEV:
 		memcpy(&nd, m->body, sizeof(nd));
@@ -162,6 +167,10 @@ static void handle(const struct msg *m)
 		       m->body, m->hdr->len);
 		return;
 	case TAP_CLOSE:
+		if (mode("unsure")) {
+			answer(TAP_CLOSE_RSP, m->hdr->id, -EIO, "it broke", 8);
+			return;
+		}
 		hello.state = TAP_ST_CLOSED;
 		break;
 	case TAP_PAUSE:
@@ -265,6 +274,8 @@ static void set_up(int argc, char **argv)
 	hello.pid = mode("pid") ? 1 : getpid();
 	hello.minor = mode("minor") ? 12345 : -1;
 	hello.state = mode("state") ? TAP_ST_RUNNING : TAP_ST_CLOSED;
+	if (mode("stop"))
+		raise(SIGSTOP);
 }
 
 int main(int argc, char **argv)

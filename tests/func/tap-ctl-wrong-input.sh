@@ -51,7 +51,14 @@ wrong any '(regular|block)' tap-ctl create -a aio:/dev/null
 wrong 40 'loop' tap-ctl create -a "aio:$T/loop"
 wrong 36 'cannot create' tap-ctl create -a "aio:/$nlong"
 wrong 20 'not a directory' tap-ctl create -a "aio:$T/good.img/x"
-wrong any 'cannot create' tap-ctl create -a "aio:relative.img"
+wrong 22 'absolute path' tap-ctl create -a "aio:relative.img"
+# A long name is cut where it tells least: reason and file name stay.
+deep=$T$(printf '%01000d' 0 | sed 's/.\{100\}/\/&/g')
+wrong 2 'cannot create .*/none\.img: cannot open .*/none\.img: no such file' \
+	tap-ctl create -a "aio:$deep/none.img"
+mkdir -p "$deep"
+wrong 21 'directory$' tap-ctl create -a "aio:$deep"
+rm -r "$deep"
 # The name.
 wrong 2 'bogus' tap-ctl create -a "bogus:$T/good.img"
 wrong 22 'cannot create' tap-ctl create -a aio:
