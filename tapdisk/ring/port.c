@@ -39,6 +39,10 @@ static struct iovec *vecs_get(struct ring_port *p)
 {
 	struct iovec *v = p->free_vecs;
 
+	/* Vectors that were never used are not touched: few clients need all. */
+	if (!v)
+		return p->vecs + (size_t)p->fresh_vecs++ * TAPRING_MAX_INDIRECT;
+
 	ASSERT(v);	/* P2 */
 	p->free_vecs = v->iov_base;
 	return v;
@@ -53,11 +57,7 @@ static void vecs_put(struct ring_port *p, struct iovec *v)
 static int vecs_new(struct ring_port *p, unsigned n)
 {
 	p->vecs = calloc(n, TAPRING_MAX_INDIRECT * sizeof(*p->vecs));
-	if (!p->vecs)
-		return -ENOMEM;
-	for (unsigned i = n; i-- > 0;)
-		vecs_put(p, p->vecs + (size_t)i * TAPRING_MAX_INDIRECT);
-	return 0;
+	return p->vecs ? 0 : -ENOMEM;
 }
 
 /* The request's segments as vectors: what is adjacent in memory is one. */
