@@ -40,10 +40,10 @@ static struct iovec *vecs_get(struct ring_port *p)
 	struct iovec *v = p->free_vecs;
 
 	/* Vectors that were never used are not touched: few clients need all. */
-	if (!v)
+	if (!v) {
+		ASSERT(p->fresh_vecs < p->nr_vecs);	/* P2 */
 		return p->vecs + (size_t)p->fresh_vecs++ * TAPRING_MAX_INDIRECT;
-
-	ASSERT(v);	/* P2 */
+	}
 	p->free_vecs = v->iov_base;
 	return v;
 }
@@ -56,6 +56,7 @@ static void vecs_put(struct ring_port *p, struct iovec *v)
 
 static int vecs_new(struct ring_port *p, unsigned n)
 {
+	p->nr_vecs = n;
 	p->vecs = calloc(n, TAPRING_MAX_INDIRECT * sizeof(*p->vecs));
 	return p->vecs ? 0 : -ENOMEM;
 }

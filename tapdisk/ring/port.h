@@ -52,7 +52,7 @@ struct ring_port {
 
 	/* Vectors of requests with many pieces; a request has its own few. */
 	struct iovec *vecs, *free_vecs;
-	unsigned fresh_vecs;	/* the next that was never used */
+	unsigned nr_vecs, fresh_vecs;	/* fresh: the next never used */
 
 	uint64_t bad, failed, notified;
 
