@@ -169,6 +169,7 @@ int chan_call(struct chan *c, struct call *call, uint16_t type, const void *body
 	ASSERT(len <= sizeof(out.body));
 	if (len)
 		memcpy(out.body, body, len);
+	ASSERT(list_empty(&call->link));			/* I2 */
 	call->id = ++c->next_id;
 	call->type = type;
 	msg_seal(&out, type, 0, call->id, 0, (uint32_t)len);
@@ -391,7 +392,7 @@ static bool take(struct chan *c, const struct msg *m)
 		/* PARAMS + 1 is IMG, NEWDEV + 1 its reply, and so on. */
 		int err = m->hdr->status > 0 ? -EPROTO : m->hdr->status;
 
-		if (err || !(m->hdr->flags & TAP_MORE))
+		if (err || !call->parts || !(m->hdr->flags & TAP_MORE))
 			list_del(&call->link);
 		call->done(call, err, m);
 		return true;

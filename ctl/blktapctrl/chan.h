@@ -6,7 +6,8 @@
  *
  * I1  Nothing but HELLO_RSP of our epoch counts before `greeted`; greeted needs
  *     both that and the kernel's word for who is there (peer).
- * I2  Each call's done() runs with its last answer, or with -EPIPE.
+ * I2  Each call's done() runs with its last answer, or with -EPIPE, and the call
+ *     is off the list by then: done() may make it again.
  */
 #ifndef CTL_CHAN_H
 #define CTL_CHAN_H
@@ -23,8 +24,9 @@ struct call {
 	struct list link;
 	uint32_t id;
 	uint16_t type;		/* of the request */
-	/* err: the answer's status, or -EPIPE and m is NULL.  With TAP_MORE in
-	 * m->hdr->flags more answers follow. */
+	bool parts;		/* its answer may come in several messages, all but
+				 * the last with TAP_MORE; else the first is all */
+	/* err: the answer's status, or -EPIPE and m is NULL. */
 	void (*done)(struct call *c, int err, const struct msg *m);
 };
 

@@ -91,6 +91,7 @@ void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 		return;
 	}
 	f->call.done = forward_answered;
+	f->call.parts = true;
 	f->vd = vd;
 	snprintf(f->text, sizeof(f->text), "%s", text);
 	list_init(&f->call.link);

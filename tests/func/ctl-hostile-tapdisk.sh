@@ -140,6 +140,17 @@ for _ in 1 2 3; do
 done
 destroy 0
 
+# --- answers that claim to go on are taken for whole: the daemon does not wait,
+# nor ask again while it waits.
+echo more >"$T/modes/0"
+create "aio:$T/a.img"
+for _ in 1 2 3; do
+	within5 tap-ctl pause -m 0 || fail "pause"
+	within5 tap-ctl unpause -m 0 || fail "unpause"
+done
+within5 tap-ctl list >/dev/null || fail "the daemon hangs"
+within5 tap-ctl destroy -m 0 || fail "destroy"
+
 # --- garbage: not listened to, still listed, ended by force.
 echo garbage >"$T/modes/0"
 if create "aio:$T/a.img"; then

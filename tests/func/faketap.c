@@ -13,6 +13,7 @@
  *	twice		answers everything twice	late	leaves after 15 s
  *	stop		stops itself before it answers anything
  *	unsure		answers CLOSE with EIO, and has not closed
+ *	more		says of every answer that more follows
  *	hellos		answers HELLO without being asked, for ever
  *
  * Otherwise it behaves, and serves nothing.  TYPE is a number of tap_proto.h.
@@ -72,7 +73,8 @@ static void answer(uint16_t type, uint32_t id, int status, const void *body,
 {
 	for (int i = mode("twice") ? 2 : 1; i > 0; i--) {
 		memcpy(out.body, body, len);
-		msg_seal(&out, type, 0, id, status, (uint32_t)len);
+		msg_seal(&out, type, mode("more") ? TAP_MORE : 0, id, status,
+			 (uint32_t)len);
 		write_msg(wr, &queue, &out);
 	}
 }
