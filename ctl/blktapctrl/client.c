@@ -334,11 +334,12 @@ static void let_in(struct loop_fd *f, uint32_t events)
 
 int clients_start(void)
 {
-	int err, fd = names_listen(RUN_CTL, 0, SOCK_STREAM);
+	int err, fd;
 
+	loop_work_init(&clients.clean, clean_up);	/* clients_stop() needs it */
+	fd = names_listen(RUN_CTL, 0, SOCK_STREAM);
 	if (fd < 0)
 		return fd;
-	loop_work_init(&clients.clean, clean_up);
 	clients.sock = (struct loop_fd){ .fd = fd, .fn = let_in };
 	err = loop_fd_add(ctl.loop, &clients.sock, EPOLLIN);
 	if (err) {

@@ -39,7 +39,7 @@ int minor_take(int want, bool creating)
 		minor_adopt(n);
 		return n;
 	}
-	return want < 0 ? -ENOSPC : -EEXIST;
+	return want < 0 ? -EUSERS : -EEXIST;
 }
 
 void minor_adopt(int minor)

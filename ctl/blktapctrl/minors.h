@@ -11,7 +11,7 @@
 struct vdisk;
 
 /* Take `want`, or the lowest free one if it is -1.  The minor; -EEXIST (taken),
- * -ENOSPC (all are), -EINVAL or -errno. */
+ * -EUSERS (all are), -EINVAL or -errno (-ENOSPC: no room for its marker). */
 int minor_take(int want, bool creating);
 void minor_adopt(int minor);		/* its marker is there already */
 void minor_free(int minor);		/* removes the marker; no disk */

@@ -62,8 +62,8 @@ static void take_minor(struct op *op)
 	struct vdisk *vd;
 
 	if (n < 0) {
-		op_done(op, n, "%s",
-			n == -ENOSPC ? "all minors are taken" :
+		op_done(op, n == -EUSERS ? -ENOSPC : n, "%s",
+			n == -EUSERS ? "all minors are taken" :
 			n == -EEXIST ? "that minor is taken" :
 			n == -EINVAL ? "there is no such minor" : strerror(-n));
 		return;

@@ -187,8 +187,8 @@ static void do_allocate(struct request *r)
 	size_t len;
 
 	if (n < 0) {
-		refuse(r, n, "%s",
-		       n == -ENOSPC ? "all minors are taken" :
+		refuse(r, n == -EUSERS ? -ENOSPC : n, "%s",
+		       n == -EUSERS ? "all minors are taken" :
 		       n == -EEXIST ? "that minor is taken" : strerror(-n));
 		return;
 	}

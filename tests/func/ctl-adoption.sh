@@ -188,6 +188,9 @@ for d in "$T/open" "$T/file" "$T/none/run"; do
 	note "$ERR"
 	refuse 1 timeout 10 blktapctrl --rundir "$d"
 done
+mkdir -m 700 "$T/odd" "$T/odd/ctl.sock"
+refuse 1 timeout 10 blktapctrl --foreground --rundir "$T/odd"
+[[ $ERR == *"cannot listen on $T/odd/ctl.sock"* ]] || fail "$ERR"
 refuse 2 blktapctrl --rundir relative
 refuse 2 blktapctrl --bogus
 refuse 2 blktapctrl --poll-us x
