@@ -34,6 +34,7 @@ struct loop {
 	bool coarse;		/* epoll knows milliseconds only */
 	int in_kernel;		/* operations that will end by themselves */
 	int poll_fds;		/* who wants descriptors looked at in spins */
+	uint64_t probed;	/* when others_wait() last looked */
 	long preempted;		/* involuntary switches of the thread */
 	unsigned unslept;	/* passes since epoll was last asked */
 	uint64_t now;		/* of this pass; 0: not asked for yet */
@@ -358,6 +359,23 @@ static bool was_preempted(struct loop *l)
 	return u.ru_nivcsw != before;
 }
 
+/* On a full processor even a spin that gains something costs others more.  Now
+ * and then, let go before spinning and see whether somebody takes it. */
+static bool others_wait(struct loop *l)
+{
+	uint64_t t = l->now;
+
+	if (t - l->probed < POLL_PROBE_NS)
+		return false;
+	l->probed = t;
+	sched_yield();
+	l->now = clock_ns();
+	if (l->now - t < POLL_SWITCH_NS || !was_preempted(l))
+		return false;
+	poll_crowded(&l->poll, l->now);
+	return true;
+}
+
 /* Spin for up to budget ns; true if something has come. */
 static bool spin(struct loop *l, uint64_t budget)
 {
@@ -410,7 +428,7 @@ static void wait(struct loop *l)
 		return;
 	budget = poll_budget(&l->poll, l->now,
 			     (unsigned)l->in_kernel);
-	if (budget) {
+	if (budget && !others_wait(l)) {
 		bool won = spin(l, budget < left ? budget : left);
 
 		poll_spun(&l->poll, won);

@@ -6,7 +6,7 @@
  */
 #include "loop/poll.h"
 
-#define REST_MIN_NS 1000000ull		/* 1 ms */
+#define REST_MIN_NS 10000000ull		/* 10 ms */
 #define REST_MAX_NS 1000000000ull
 #define CALM_RESTS 8u			/* this many rests without a gap: calm */
 #define SKIP_MAX 256u

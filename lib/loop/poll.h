@@ -31,6 +31,9 @@ void poll_init(struct poll_policy *p, uint64_t max_ns);
 uint64_t poll_budget(struct poll_policy *p, uint64_t now, unsigned inflight);
 /* A wait that began with a spin has ended: the spin saw what came, or not. */
 void poll_spun(struct poll_policy *p, bool won);
+/* Before a spin, so often: yield; others ran if that took so long. */
+#define POLL_PROBE_NS 1000000u
+#define POLL_SWITCH_NS 3000u
 /* In a spin: yield after so long, and then so often. */
 #define POLL_YIELD_AFTER_NS 20000u
 #define POLL_YIELD_NS 5000u
