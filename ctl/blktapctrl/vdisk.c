@@ -223,6 +223,7 @@ void vdisk_forget(struct vdisk *vd)
 	broker_close(vd);
 	if (vd->minor >= 0)
 		minor_unbind(vd->minor);
+	vd->number = -1;	/* another may have it before this one is freed */
 	vd->gone = true;
 }
 

@@ -45,7 +45,8 @@ enum vdisk_state {
 
 struct vdisk {
 	struct list link;	/* ctl.vdisks */
-	int number;		/* of the names: minor, or TAP_TEMP_MINOR + k */
+	int number;		/* of the names: minor, or TAP_TEMP_MINOR + k; -1 once
+				 * gone */
 	int minor;		/* -1: none; moved by minor_bind() */
 	pid_t pid;		/* -1: unknown */
 	bool child;		/* ours to reap */

@@ -268,6 +268,22 @@ static void test_a_create_that_cannot_start_leaves_nothing(void **state)
 	assert_int_equal(names, 1);		/* disk 0's marker */
 }
 
+/* Both in one turn: the minor is free a moment before the disk is. */
+static void test_a_create_beside_a_free_may_have_its_minor(void **state)
+{
+	struct tap_verb v = { .pid = -1, .minor = 0 };
+
+	(void)state;
+	vdisk_died(r.vd, "was killed");
+	memcpy(mo.body, &v, sizeof(v));
+	msg_seal(&mo, TAP_CTL_FREE, 0, 1, 0, sizeof(v));
+	assert_true(write(r.ctl_sock, &mo, msg_size(&mo)) > 0);
+	ask_ctl(TAP_CTL_CREATE, 2, "aio:/x");
+	answered(1, 0, "");
+	answered(2, -ENOENT, NULL);	/* nothing starts here */
+	assert_int_equal(ctl.n_vdisks, 0);
+}
+
 static int group_start(void **state)
 {
 	(void)state;
@@ -297,6 +313,7 @@ int main(void)
 		T(test_files_are_asked_for_in_vain),
 		T(test_what_was_done_is_undone_in_reverse),
 		T(test_a_create_that_cannot_start_leaves_nothing),
+		T(test_a_create_beside_a_free_may_have_its_minor),
 	};
 
 	return cmocka_run_group_tests_name("ctl_ops", tests, group_start, group_end);
