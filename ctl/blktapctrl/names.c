@@ -55,9 +55,15 @@ int names_rundir(const char **why)
 	return 0;
 }
 
+/* One that was killed as it started a tapdisk has left the lock to that child,
+ * which has it until it executes its program: a moment, which is waited for. */
+#define LOCK_TRIES 25
+#define LOCK_PAUSE_US 20000
+
 int names_lock(void)
 {
 	char path[PATH_MAX];
+	int tries = 0;
 
 	run_path(RUN_LOCK, 0, path, sizeof(path));
 	for (;;) {
@@ -70,6 +76,10 @@ int names_lock(void)
 		if (flock(fd, LOCK_EX | LOCK_NB)) {
 			err = errno == EWOULDBLOCK ? -EEXIST : -errno;
 			close(fd);
+			if (err == -EEXIST && ++tries < LOCK_TRIES) {
+				usleep(LOCK_PAUSE_US);
+				continue;
+			}
 			return err;
 		}
 		/* Its last holder may have removed it as it left. */

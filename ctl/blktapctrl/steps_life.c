@@ -349,6 +349,10 @@ static void free_it(struct op *op)
 {
 	int minor = op->vd->minor;
 
+	if (op->vd->state != VD_DEAD && op->vd->pid < 0) {
+		op_done(op, -EBUSY, "a tapdisk has it that does not answer");
+		return;
+	}
 	if (op->vd->state != VD_DEAD) {
 		op_done(op, -EBUSY, "tapdisk %d has it", op->vd->pid);
 		return;

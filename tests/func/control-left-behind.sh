@@ -8,12 +8,11 @@ requires jq
 truncate -s 1M "$T/a.img"
 state() { tap-ctl list --json | jq -r '.[0].state'; }
 
-# --- a last flush that fails is told, once; the disk can be got rid of.
+# --- a last flush that fails is told; the disk is gone all the same.
 start_ctl
 create "error:op=flush|aio:$T/a.img"
 why=$(tap-ctl destroy -m 0 2>&1) && fail "nobody heard of the failed flush"
 case $why in *"last flush failed"*) ;; *) fail "destroy says: $why" ;; esac
-tap-ctl destroy -m 0 || fail "it cannot be destroyed after that"
 [ "$(tap-ctl list --json | jq length)" = 0 ] || fail "it is still there"
 
 # --- an open that waits for a dead daemon's file ends, though the tapdisk, which

@@ -68,6 +68,13 @@ timeout 10 blktapctrl --foreground 2>"$T/second"
 [ "$(names)" = "$entries" ] || fail "the second daemon changed $(names)"
 within5 tap-ctl list >/dev/null || fail "the first daemon has suffered"
 
+# --- one killed as it started a tapdisk: the child has the lock for a moment yet.
+kill9
+flock "$RUN/lock" sleep 0.3 &
+own $!
+wait_for 5 sh -c "! flock -n '$RUN/lock' true"
+start_ctl
+
 # --- a death between two names of one pipe.
 kill9
 for f in tapfd%s.sock tapctrlread%s tapctrlwrite%s; do
