@@ -13,11 +13,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -34,8 +34,7 @@ struct loop {
 	bool coarse;		/* epoll knows milliseconds only */
 	int in_kernel;		/* operations that will end by themselves */
 	int poll_fds;		/* who wants descriptors looked at in spins */
-	uint64_t probed;	/* when others_wait() last looked */
-	long preempted;		/* involuntary switches of the thread */
+	int schedstat;		/* of this thread; -1: not to be had */
 	unsigned unslept;	/* passes since epoll was last asked */
 	uint64_t now;		/* of this pass; 0: not asked for yet */
 	struct list timers;	/* by deadline, earliest first */
@@ -70,7 +69,7 @@ struct loop *loop_new(void)
 	list_init(&l->work);
 	for (int p = 0; p < LOOP_PHASES; p++)
 		list_init(&l->hooks[p]);
-	l->sig.fd = -1;
+	l->sig.fd = l->schedstat = -1;
 	l->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (l->epfd < 0)
 		goto fail_free;
@@ -98,6 +97,8 @@ void loop_free(struct loop *l)
 	ASSERT(list_empty(&l->timers) && list_empty(&l->work));
 	if (l->sig.fd >= 0)
 		close(l->sig.fd);
+	if (l->schedstat >= 0)
+		close(l->schedstat);
 	close(l->wake.fd);
 	close(l->epfd);
 	free(l);
@@ -304,6 +305,10 @@ static bool run_hooks(struct loop *l, enum loop_phase p)
 
 void loop_poll_max(struct loop *l, uint64_t max_ns)
 {
+	/* Opened here: a sandbox may follow. */
+	if (max_ns && l->schedstat < 0)
+		l->schedstat = open("/proc/thread-self/schedstat",
+				    O_RDONLY | O_CLOEXEC);
 	poll_init(&l->poll, max_ns);
 }
 
@@ -348,38 +353,42 @@ static bool ask_epoll(struct loop *l, uint64_t timeout_ns)
 	return n > 0;
 }
 
-/* Has this thread lost the processor to another since it last asked? */
-static bool was_preempted(struct loop *l)
+/* How this thread has fared with the scheduler; false: it is not known. */
+static bool read_account(struct loop *l, struct poll_account *a)
 {
-	struct rusage u;
-	long before = l->preempted;
+	unsigned long long ran, queued, turns;
+	char text[96];
+	ssize_t n = pread(l->schedstat, text, sizeof(text) - 1, 0);
 
-	getrusage(RUSAGE_THREAD, &u);
-	l->preempted = u.ru_nivcsw;
-	return u.ru_nivcsw != before;
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	if (sscanf(text, "%llu %llu %llu", &ran, &queued, &turns) != 3)
+		return false;
+	*a = (struct poll_account){ ran, queued, turns };
+	return true;
 }
 
-/* On a full processor even a spin that gains something costs others more.  Now
- * and then, let go before spinning and see whether somebody takes it. */
-static bool others_wait(struct loop *l)
+/* How long to spin, after a look at the account if that is due. */
+static uint64_t spin_budget(struct loop *l)
 {
-	uint64_t t = l->now;
+	uint64_t budget = poll_budget(&l->poll, l->now, (unsigned)l->in_kernel);
+	struct poll_account a;
 
-	if (t - l->probed < POLL_PROBE_NS)
-		return false;
-	l->probed = t;
-	sched_yield();
-	l->now = clock_ns();
-	if (l->now - t < POLL_SWITCH_NS || !was_preempted(l))
-		return false;
-	poll_crowded(&l->poll, l->now);
-	return true;
+	if (!budget || !poll_look_due(&l->poll, l->now))
+		return budget;
+	if (!read_account(l, &a)) {
+		loop_poll_max(l, 0);	/* who cannot tell must not spin */
+		return 0;
+	}
+	poll_look(&l->poll, l->now, &a);
+	return poll_budget(&l->poll, l->now, (unsigned)l->in_kernel);
 }
 
 /* Spin for up to budget ns; true if something has come. */
 static bool spin(struct loop *l, uint64_t budget)
 {
-	uint64_t start = l->now, t, last = start;
+	uint64_t start = l->now, t;
 	uint64_t yield_at = start + POLL_YIELD_AFTER_NS;
 	bool found = false;
 
@@ -394,12 +403,6 @@ static bool spin(struct loop *l, uint64_t budget)
 			t = clock_ns();
 			yield_at = t + POLL_YIELD_NS;
 		}
-		/* An interrupt makes a gap too. */
-		if (t - last > POLL_GAP_NS && was_preempted(l)) {
-			poll_crowded(&l->poll, t);
-			break;
-		}
-		last = t;
 		__builtin_ia32_pause();
 	} while (!found && t - start < budget);
 	l->now = t;
@@ -426,9 +429,8 @@ static void wait(struct loop *l)
 	left = time_left(l);
 	if (!left)
 		return;
-	budget = poll_budget(&l->poll, l->now,
-			     (unsigned)l->in_kernel);
-	if (budget && !others_wait(l)) {
+	budget = spin_budget(l);
+	if (budget) {
 		bool won = spin(l, budget < left ? budget : left);
 
 		poll_spun(&l->poll, won);

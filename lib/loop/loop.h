@@ -86,7 +86,8 @@ int loop_signals(struct loop *l, const int *signos, unsigned n,
 /* From any thread: make the loop run a pass soon. */
 void loop_wake(struct loop *l);
 
-/* The adaptive-polling policy of this loop; 0 turns polling off. */
+/* The adaptive-polling policy of this loop (loop/poll.h); 0 turns polling off.
+ * From the loop's thread. */
 void loop_poll_max(struct loop *l, uint64_t max_ns);
 
 /* Polling also looks at descriptors while it spins (a system call a turn):

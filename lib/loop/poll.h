@@ -3,10 +3,10 @@
  *
  * Spinning is worth it while the awaited event tends to come within the
  * budget; and it must never take a processor from somebody who has work.  So
- * spins that gain nothing are tried ever more rarely; a long spin yields the
- * processor now and then (the kernel's own threads finish I/O, and a spin holds
- * them up); and when a gap in it shows that the processor was wanted elsewhere,
- * polling rests, twice as long each time that this happens again soon.
+ * spins that gain nothing are tried ever more rarely, and the scheduler's own
+ * account of this thread says whether processors are short: a thread that has
+ * lately had to queue for one does not poll, and looks again after a rest that
+ * doubles each time.
  *
  * With many operations in the kernel there is nothing to gain: one wake-up
  * takes several completions, and while some are awaited others are served.
@@ -17,10 +17,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Of a thread, since it began: /proc/thread-self/schedstat. */
+struct poll_account {
+	uint64_t ran_ns;	/* on a processor */
+	uint64_t queued_ns;	/* runnable, without one */
+	uint64_t turns;		/* times that it got one */
+};
+
 struct poll_policy {
 	uint64_t max_ns;	/* the operator's limit; 0 = never poll */
 	uint64_t rest_until;	/* polling rests until then */
 	uint64_t rest_ns;	/* how long the last rest was */
+	uint64_t looked_at;	/* when `account` was taken; 0: never */
+	struct poll_account account;
 	unsigned misses;	/* spins in a row that gained nothing */
 	unsigned skip;		/* waits to sit out before trying again */
 };
@@ -29,17 +38,16 @@ void poll_init(struct poll_policy *p, uint64_t max_ns);
 /* How long to spin now, ns, with so many operations in the kernel; 0 = sleep
  * at once. */
 uint64_t poll_budget(struct poll_policy *p, uint64_t now, unsigned inflight);
+/* Before a spin: is it time to look at the account?  Then poll_look(), and ask
+ * for the budget again. */
+bool poll_look_due(const struct poll_policy *p, uint64_t now);
+void poll_look(struct poll_policy *p, uint64_t now, const struct poll_account *a);
 /* A wait that began with a spin has ended: the spin saw what came, or not. */
 void poll_spun(struct poll_policy *p, bool won);
-/* Before a spin, so often: yield; others ran if that took so long. */
-#define POLL_PROBE_NS 1000000u
-#define POLL_SWITCH_NS 3000u
-/* In a spin: yield after so long, and then so often. */
+
+/* In a spin: yield after so long, and then so often.  The kernel's own threads
+ * finish I/O, and a spin holds them up. */
 #define POLL_YIELD_AFTER_NS 20000u
 #define POLL_YIELD_NS 5000u
-/* A turn of the spin that took longer: perhaps somebody else had the
- * processor. */
-#define POLL_GAP_NS 30000u
-void poll_crowded(struct poll_policy *p, uint64_t now);
 
 #endif
