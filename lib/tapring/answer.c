@@ -76,6 +76,8 @@ static int take_answer(struct tapring_queue *q, struct tapring_answer *a)
 		op = rsp.op;
 		status = rsp.status;
 	}
+	/* What was copied is what gets checked: no second look at the slot. */
+	__asm__ volatile("" ::: "memory");
 	k = (uint32_t)id;
 	req = &q->req[k & q->mask];
 	if (k > q->mask || !req->busy || id >> 32 != req->generation ||
