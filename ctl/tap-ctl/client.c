@@ -55,7 +55,13 @@ static int link_open(const struct call *c, struct link *l)
 	if (l->fd < 0)
 		return call_fail(c, -errno, "cannot make a socket: %s",
 				 strerror(errno));
-	if (connect(l->fd, (struct sockaddr *)&a, sizeof(a))) {
+	while (connect(l->fd, (struct sockaddr *)&a, sizeof(a))) {
+		/* A crowd stands before the door, and no event tells when it has
+		 * become smaller. */
+		if (errno == EAGAIN && clock_ns() < l->until_ns) {
+			usleep(10000);
+			continue;
+		}
 		err = cannot_connect(c, a.sun_path, -errno);
 		close(l->fd);
 		return err;

@@ -37,4 +37,11 @@ wait_for 10 settled || fail "after those that vanished: $(tap-ctl list --json)"
 destroy "$(tap-ctl list --json | jq '.[0].minor')"
 wait $half || fail "half a message is waited for, for ever"
 wait_for 5 no_leak || fail "$(fds "$CTL_PID") descriptors, at first $at_rest"
+# A crowd at once, more than the socket queues: all get in, one after the other.
+kill -STOP "$CTL_PID"
+crowd=
+for _ in $(seq 180); do tap-ctl check >/dev/null & crowd="$crowd $!"; done
+sleep 2
+kill -CONT "$CTL_PID"
+for p in $crowd; do wait "$p" || fail "one of a crowd: status $?"; done
 stop_ctl
