@@ -82,22 +82,77 @@ static int take_text(void *arg, const struct msg *m)
 	return 0;
 }
 
-/* The daemon's text is JSON already; it is read only to be sure of it. */
-int run_stats(struct call *c)
+/* One disk's, as a JSON object in *j.  The daemon's text is JSON already; it is
+ * read only to be sure of it. */
+static int ask_stats(const struct call *c, json_t **j)
 {
 	struct text t = { 0 };
-	json_t *j;
 	int err = ask(c, "", 0, take_text, &t);
 
 	if (!err) {
-		j = t.s ? json_loadb(t.s, t.len, 0, NULL) : NULL;
-		if (j)
-			puts(t.s);
-		else
+		*j = t.s ? json_loadb(t.s, t.len, 0, NULL) : NULL;
+		if (!*j)
 			err = call_fail(c, -EBADMSG, "blktapctrl's answer is not "
 					"JSON");
-		json_decref(j);
 	}
 	free(t.s);
 	return err;
+}
+
+static int take_minor(void *arg, const struct msg *m)
+{
+	json_t *minors = arg;
+	struct disk k;
+	int err;
+
+	if (!m->hdr->len)	/* the end */
+		return 0;
+	err = disk_parse(&k, m);
+	if (!err && k.minor >= 0 && k.pid >= 0 && !(k.state & TAP_ST_DEAD))
+		json_array_append_new(minors, json_integer(k.minor));
+	return err;
+}
+
+/* Of every disk that has a process, in an array.  One that goes away meanwhile
+ * is left out. */
+static int all_stats(const struct call *c)
+{
+	static const struct verb list = { .name = "list", .ask = TAP_CTL_LIST };
+	json_t *minors = json_array(), *all = json_array(), *minor, *one;
+	struct call each = *c;
+	size_t i;
+	int err;
+
+	each.verb = &list;
+	err = ask(&each, "", 0, take_minor, minors);
+	each.verb = c->verb;
+	each.quiet = true;
+	json_array_foreach(minors, i, minor) {
+		if (err)
+			break;
+		each.minor = (int32_t)json_integer_value(minor);
+		if (!ask_stats(&each, &one))
+			json_array_append_new(all, one);
+	}
+	json_decref(minors);
+	if (!err)
+		return print_json(all);
+	json_decref(all);
+	return err;
+}
+
+int run_stats(struct call *c)
+{
+	json_t *j;
+	int err;
+
+	if (c->minor < 0 && c->pid < 0)
+		return all_stats(c);
+	err = ask_stats(c, &j);
+	if (err)
+		return err;
+	json_dumpf(j, stdout, JSON_COMPACT);	/* a line, as tapdisk3's */
+	putchar('\n');
+	json_decref(j);
+	return 0;
 }

@@ -39,7 +39,7 @@ static const struct opt opts_open[] = {
 };
 static const struct opt opts_close[] = {
 	O_PID, O_MINOR,
-	{ 'f', "force", NULL, "do not wait for its clients" },
+	{ 'f', "force", NULL, "accepted for tapdisk3's sake: a close never waits for clients" },
 	O_WAIT, O_COMMON
 };
 static const struct opt opts_destroy[] = {
@@ -136,10 +136,12 @@ const struct verb ctl_verbs[] = {
 		  "takes up what its\nimage has grown to.\n",
 	  .opts = opts_wait, .need = "m", .operand = true,
 	  .ask = TAP_CTL_RESIZE, .run = run_resize },
-	{ .name = "stats", .args = "-m MINOR [-p PID]",
-	  .help = "counters and latencies of a disk, as JSON",
+	{ .name = "stats", .args = "[-m MINOR] [-p PID]",
+	  .help = "counters and latencies as JSON, of a disk or of all",
+	  .more = "Of one disk an object; without -m and -p an array of those of "
+		  "all disks.\n",
 	  .act = "read statistics",
-	  .opts = opts_disk, .need = "m", .ask = TAP_CTL_STATS,
+	  .opts = opts_disk, .ask = TAP_CTL_STATS,
 	  .run = run_stats },
 	{ .name = "info", .args = "-m MINOR [-p PID]",
 	  .help = "what a disk is: size, sectors, sockets",

@@ -128,6 +128,10 @@ json .size 12582912 tap-ctl info -m 0
 # stats, info, debug, major.
 tap-ctl stats -m 0 | jq -e 'type == "object"' >/dev/null || fail "stats"
 json type '"object"' tap-ctl stats -m 0
+json type '"array"' tap-ctl stats
+[ "$(tap-ctl stats | jq length)" = "$(tap-ctl list --json |
+	jq 'map(select(.pid and .minor >= 0 and .state != "dead")) | length')" ] ||
+	fail "stats of all"
 for k in sectors=24576 sector_size=512 info=0 size=12582912 "nbd=$RUN/nbd0.sock"; do
 	tap-ctl info -m 0 | grep -qx "$k" || fail "info lacks $k: $(tap-ctl info -m 0)"
 done
