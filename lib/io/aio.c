@@ -58,6 +58,7 @@ struct io_queue {
 	struct loop_fd wake;
 	struct loop_hook submit, poll, sleep;
 	struct loop_timer again;	/* the kernel is short of memory */
+	bool refused;		/* it was, and nothing has completed since */
 	struct io_stats stats;
 };
 
@@ -118,6 +119,7 @@ static void finish(struct io_queue *q, const struct io_event *ev)
 	struct io_op *op = ev->data;
 
 	q->inflight--;
+	q->refused = false;
 	loop_in_kernel(q->loop, -1);
 	op->res = (int64_t)(long)ev->res;
 	op->done(op, op->res);
@@ -200,6 +202,7 @@ static bool submit(struct io_queue *q)
 				break;
 		} else if (took == -EAGAIN || took == 0) {
 			/* Completions will bring us back, or the timer. */
+			q->refused = true;
 			if (!q->inflight)
 				loop_timer_set(q->loop, &q->again, NS_PER_MS);
 			break;
@@ -212,6 +215,14 @@ static bool submit(struct io_queue *q)
 		}
 	}
 	return worked;
+}
+
+/* Is there something that the next submit() would give to the kernel?  Whoever
+ * queues after this pass' submission (an answer that lets the next request in)
+ * must not find the loop asleep. */
+static bool can_submit(const struct io_queue *q)
+{
+	return q->npending && q->inflight < q->depth && !q->refused;
 }
 
 static bool submit_hook(struct loop_hook *h)
@@ -227,14 +238,15 @@ static bool poll_hook(struct loop_hook *h)
 {
 	struct io_queue *q = container_of(h, struct io_queue, poll);
 
-	return q->ring ? ring_has_events(q) : reap_syscall(q) > 0;
+	return can_submit(q) ||
+	       (q->ring ? ring_has_events(q) : reap_syscall(q) > 0);
 }
 
 static bool sleep_hook(struct loop_hook *h)
 {
 	struct io_queue *q = container_of(h, struct io_queue, sleep);
 
-	return q->ring && ring_has_events(q);
+	return can_submit(q) || (q->ring && ring_has_events(q));
 }
 
 /* The next pass reaps. */
@@ -246,7 +258,7 @@ static void woken(struct loop_fd *f, uint32_t events)
 
 static void try_again(struct loop_timer *t)
 {
-	(void)t;
+	container_of(t, struct io_queue, again)->refused = false;
 }
 
 static int setup(struct io_queue *q, unsigned depth)

@@ -231,10 +231,57 @@ static void a_disk_takes_a_share_of_what_is_left(void **state)
 	assert_in_range(io_depth_fair(), IO_DEPTH_MIN, IO_DEPTH_MAX);
 }
 
+struct late {
+	struct loop_hook hook;
+	struct loop_timer limit;
+	struct fixture *f;
+	struct one *op;
+	bool queued, too_late;
+};
+
+static bool queue_late(struct loop_hook *h)
+{
+	struct late *l = container_of(h, struct late, hook);
+
+	if (!l->queued)
+		put(l->f, l->op, 0, false, l->f->fd);
+	l->queued = true;
+	return false;		/* nothing that the hook itself waits for */
+}
+
+static void limit_reached(struct loop_timer *t)
+{
+	struct late *l = container_of(t, struct late, limit);
+
+	l->too_late = true;
+	loop_stop(l->f->loop);
+}
+
+/* As a server does whose answer has made room for the next request. */
+static void what_is_queued_while_answers_are_pushed_is_submitted(void **state)
+{
+	struct fixture f;
+	struct one op;
+	struct late l = { .f = &f, .op = &op };
+
+	(void)state;
+	set_up(&f, 8, true, true);
+	loop_hook_add(f.loop, LOOP_PUSH, &l.hook, queue_late);
+	loop_timer_init(&l.limit, limit_reached);
+	loop_timer_set(f.loop, &l.limit, 20 * NS_PER_S);
+	loop_run(f.loop);
+	loop_timer_clear(&l.limit);
+	loop_hook_del(&l.hook);
+	assert_false(l.too_late);
+	assert_int_equal(op.res, 4096);
+	tear_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_disk_takes_a_share_of_what_is_left),
+		cmocka_unit_test(what_is_queued_while_answers_are_pushed_is_submitted),
 		cmocka_unit_test(all_of_a_pass_in_one_io_submit),
 		cmocka_unit_test(what_is_refused_fails_alone),
 		cmocka_unit_test(more_than_fits_waits),
