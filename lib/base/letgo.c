@@ -91,18 +91,6 @@ void letgo_fds(const int *fd, unsigned n)
 		close_elsewhere(rest, k);
 }
 
-void letgo_socket(int sock)
-{
-	char byte;
-
-	/* Nothing more can come; what has come may carry descriptors. */
-	shutdown(sock, SHUT_RDWR);
-	if (recv(sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
-		close_elsewhere(&sock, 1);
-	else
-		close(sock);
-}
-
 static unsigned take(struct msghdr *m, int *fd)
 {
 	unsigned n = 0;
@@ -143,6 +131,29 @@ ssize_t letgo_recv(int sock, struct msghdr *m, int *fd, unsigned *n)
 	m->msg_control = NULL;
 	m->msg_controllen = 0;
 	return got;
+}
+
+/* Of what a client has left unread, so much is read to see whether there are
+ * descriptors in it; mere bytes need no thread. */
+#define DRAIN_READS 16
+#define DRAIN_BYTES (64u * 1024)
+
+void letgo_socket(int sock)
+{
+	static char sink[DRAIN_BYTES];	/* the loop's thread alone comes here */
+	unsigned n;
+
+	shutdown(sock, SHUT_RDWR);	/* nothing more can come */
+	for (unsigned i = 0; i < DRAIN_READS; i++) {
+		struct iovec iov = { sink, sizeof(sink) };
+		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+		if (letgo_recv(sock, &m, NULL, &n) <= 0) {
+			close(sock);
+			return;
+		}
+	}
+	close_elsewhere(&sock, 1);
 }
 
 bool letgo_busy(void)
