@@ -11,6 +11,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "export/nbd/nbd_option.h"
@@ -35,6 +41,13 @@ static int teardown(void **state)
 	(void)state;
 	return nbd_rig_stop(&rig) ? 0 : -1;
 }
+
+/* A sanitizer's shadow is memory too: what is private says nothing then. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SHADOWED 1
+#else
+#define SHADOWED 0
+#endif
 
 /* The server is there and well. */
 static void assert_serves(void)
@@ -318,7 +331,8 @@ static void too_many_clients_are_turned_away(void **state)
 static void a_slow_reader_stops_only_itself(void **state)
 {
 	static uint8_t data[1 << 20];
-	const unsigned n = 400;
+	/* More than may be buffered; what is not taken fits the socket. */
+	const unsigned n = 200;
 	int fd = nbd_rig_go(&rig, false);
 	long before = nbd_rig_private_kib(&rig), grown;
 	uint64_t start;
@@ -328,7 +342,7 @@ static void a_slow_reader_stops_only_itself(void **state)
 		nbd_rig_req(fd, NBD_CMD_READ, 0, i, 0, sizeof(data));
 	usleep(300000);
 	grown = nbd_rig_private_kib(&rig) - before;
-	assert_true(grown < (long)(NBD_CHARGE_MAX / KiB) + 16384);
+	assert_true(SHADOWED || grown < (long)(NBD_CHARGE_MAX / KiB) + 16384);
 	start = clock_ns();
 	for (unsigned i = 0; i < 50; i++)
 		assert_serves();
@@ -407,6 +421,8 @@ static void memory_goes_back_when_idle(void **state)
 	int fd;
 
 	(void)state;
+	if (SHADOWED)
+		skip();
 	before = memory_settled();
 	fd = nbd_rig_go(&rig, false);
 	for (unsigned i = 0; i < 48; i++)
@@ -439,7 +455,10 @@ static void descriptors_are_no_way_to_delay_others(void **state)
 	uint64_t start;
 
 	(void)state;
-	if (slow < 0) {
+	/* One thread at a time is valgrind's way, also while it closes. */
+	if (slow < 0 || RUNNING_ON_VALGRIND) {
+		if (slow >= 0)
+			close(slow);
 		close(fd);
 		skip();
 	}
