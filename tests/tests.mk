@@ -87,4 +87,6 @@ LONG_SH := $(sort $(shell grep -lsE 'ROUNDS|LONG' $(FUNC_SH)))
 ROUNDS ?= 100
 OPS ?= 150000
 check-long: tests
-	@LONG=1 ROUNDS=$(ROUNDS) OPS=$(OPS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH)
+	@LONG=1 ROUNDS=$(ROUNDS) OPS=$(OPS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH) \
+		'demo::tools/demo' \
+		'bench::$(MAKE) bench BENCH_ARGS="--quick --no-scale --claims --size 256 --only sleeping"'
