@@ -158,6 +158,14 @@ static void fua_flush(struct td_req *r, int err)
 	n->driver->submit(n, r);
 }
 
+/* What is to be durable is done without FUA, then flushed. */
+static void flush_after(struct td_req *r, struct frame *f)
+{
+	emulate(r, f);
+	r->flags &= ~TD_REQ_FUA;
+	f->step = fua_flush;
+}
+
 /* Zeroes: written in chunks, then flushed if they must be durable. */
 static void zero_chunk(struct td_req *r, int err)
 {
@@ -199,11 +207,8 @@ static void dispatch(struct td_node *n, struct td_req *r)
 			td_complete(r, -EROFS);
 			return;
 		}
-		if ((r->flags & TD_REQ_FUA) && !(caps & TD_CAP_FUA)) {
-			emulate(r, f);
-			r->flags &= ~TD_REQ_FUA;
-			f->step = fua_flush;
-		}
+		if ((r->flags & TD_REQ_FUA) && !(caps & TD_CAP_FUA))
+			flush_after(r, f);
 		break;
 	case TD_OP_FLUSH:
 		if (!(caps & TD_CAP_FLUSH)) {
@@ -216,11 +221,8 @@ static void dispatch(struct td_node *n, struct td_req *r)
 			td_complete(r, caps & TD_CAP_WRITE ? -EOPNOTSUPP : -EROFS);
 			return;
 		}
-		if (r->flags & TD_REQ_FUA) {	/* no store has this in one */
-			emulate(r, f);
-			r->flags &= ~TD_REQ_FUA;
-			f->step = fua_flush;
-		}
+		if (r->flags & TD_REQ_FUA)	/* no store has this in one */
+			flush_after(r, f);
 		break;
 	case TD_OP_ZEROES:
 		if (!(caps & TD_CAP_WRITE)) {
@@ -236,11 +238,8 @@ static void dispatch(struct td_node *n, struct td_req *r)
 			zero_chunk(r, 0);
 			return;
 		}
-		if ((r->flags & TD_REQ_FUA) && !(caps & TD_CAP_FUA)) {
-			emulate(r, f);
-			r->flags &= ~TD_REQ_FUA;
-			f->step = fua_flush;
-		}
+		if ((r->flags & TD_REQ_FUA) && !(caps & TD_CAP_FUA))
+			flush_after(r, f);
 		break;
 	case TD_OP_EXTENTS:
 		if (!(caps & TD_CAP_EXTENTS)) {
