@@ -49,8 +49,7 @@ def idle_disks(bin_dir, work, nr=200, rest=5):
         memory = [proc.private_kib(p) / 1024 for p in pids]
         listing = [_timed([ctl, "list", "--json"], env=env)[0] * 1e3
                    for _ in range(10)]
-        stats = [sum(_timed([ctl, "stats", "-m", str(d["minor"])], env=env)[0]
-                     for d in disks) * 1e3]
+        stats = [_timed([ctl, "stats"], env=env)[0] * 1e3 for _ in range(10)]
     finally:
         # A daemon that is killed leaves its disks serving: shut down first.
         if daemon.poll() is None:
@@ -74,7 +73,7 @@ def idle_disks(bin_dir, work, nr=200, rest=5):
                idle < 1),
     ]
     for name, t in (("list of all", listing),
-                    ("stats of each, one command a disk", stats)):
+                    ("stats of all", stats)):
         q = quartiles(t)
         out.append(_entry(f"tap-ctl {name}, ms", job, q[2], "<= 100",
                           q[2] <= 100, q, len(t)))
