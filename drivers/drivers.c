@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-extern const struct td_driver td_file, td_ram, td_null;
+extern const struct td_driver td_ram, td_null;
 extern const struct td_driver td_filter_error, td_filter_delay, td_filter_log;
 
 const struct td_driver *const td_drivers[] = {

@@ -4,6 +4,9 @@
 
 #include "td_driver.h"
 
+/* Raw files: the store below formats. */
+extern const struct td_driver td_file;
+
 /* NULL-ended. */
 extern const struct td_driver *const td_drivers[];
 

@@ -7,7 +7,8 @@
  *     completion that it replaced in its frame.
  * I3  What a driver did not declare never reaches it: dispatch() is the only
  *     place that calls submit, and the only place that emulates.
- * I4  A filter's effective capabilities are never more than its child's.
+ * I4  A filter's effective capabilities are never more than its child's.  A
+ *     format's are its own.
  */
 #include "node.h"
 
@@ -45,6 +46,11 @@ struct td_tree {
 	void *ctl_ctx;
 	struct td_req *done_head, **done_tail;
 	struct loop_work work;
+	unsigned guest;		/* the node whose disk the filters show: a format
+				 * or a store; below it a format's file */
+	struct td_tree *above;	/* whose image led to this one, or NULL */
+	unsigned depth;		/* trees above */
+	const char *chain;	/* see td_tree_chain() */
 	char *spec;		/* cut into words; nodes point into it */
 	char why[256];
 	struct td_node nodes[];	/* from the top down */
@@ -264,6 +270,17 @@ void td_submit(struct td_node *n, struct td_req *r)
 	dispatch(n, r);
 }
 
+void td_grow(struct td_node *n, struct td_req *r)
+{
+	ASSERT(r->state == TD_REQ_IDLE && r->ctx && n->driver->resize);
+	r->op = TD_OP_RESIZE;
+	r->state = TD_REQ_INFLIGHT;
+	r->node = r->top = n;
+	n->tree->inflight++;
+	frame_of(n, r)->step = NULL;
+	n->driver->resize(n, r);
+}
+
 void td_pass(struct td_node *n, struct td_req *r, td_done_fn *done)
 {
 	ASSERT(r->state == TD_REQ_INFLIGHT && r->node == n);
@@ -279,7 +296,9 @@ void td_pass(struct td_node *n, struct td_req *r, td_done_fn *done)
 static void caps_update(struct td_node *n)
 {
 	for (; n; n = n->up) {
-		n->caps = n->own_caps & (n->child ? n->child->caps : TD_CAP_ALL);
+		n->caps = n->own_caps;
+		if (n->driver->kind == TD_FILTER)
+			n->caps &= n->child->caps;
 		if (n->flags & TD_NODE_RDONLY)
 			n->caps &= TD_CAP_EXTENTS | TD_CAP_FLUSH | TD_CAP_RESIZE;
 	}
@@ -296,6 +315,50 @@ void td_set_geometry(struct td_node *n, uint64_t size, uint32_t phys)
 	ASSERT(is_aligned(size, 512) && is_pow2(phys) && phys >= 512);
 	n->size = size;
 	n->phys = phys;
+}
+
+int td_set_identity(struct td_node *n, uint64_t dev, uint64_t ino)
+{
+	n->dev = dev;
+	n->ino = ino;
+	for (const struct td_tree *t = n->tree->above; t; t = t->above) {
+		const struct td_node *o = &t->nodes[t->nr - 1];
+
+		if (o->dev == dev && o->ino == ino) {
+			td_err(n, "%s: this chain of images comes back to the same "
+			       "file", n->arg);
+			return -ELOOP;
+		}
+	}
+	return 0;
+}
+
+static int blocking(struct td_node *n, enum td_op op, uint64_t off, void *buf,
+		    size_t len)
+{
+	return n->driver->blocking ? n->driver->blocking(n, op, off, buf, len) :
+				     -EOPNOTSUPP;
+}
+
+int td_blocking_read(struct td_node *n, uint64_t off, void *buf, size_t len)
+{
+	return blocking(n, TD_OP_READ, off, buf, len);
+}
+
+int td_blocking_write(struct td_node *n, uint64_t off, const void *buf, size_t len)
+{
+	ASSERT(range_ok(off, len, n->size));
+	return blocking(n, TD_OP_WRITE, off, (void *)buf, len);
+}
+
+int td_blocking_flush(struct td_node *n)
+{
+	return blocking(n, TD_OP_FLUSH, 0, NULL, 0);
+}
+
+int td_blocking_size(struct td_node *n, uint64_t size)
+{
+	return blocking(n, TD_OP_RESIZE, size, NULL, 0);
 }
 
 __attribute__((format(printf, 3, 0)))
@@ -347,9 +410,14 @@ void td_iov_zero(const struct iovec *iov, unsigned iovcnt, uint64_t off,
 
 /* Trees. */
 
+struct word {
+	const struct td_driver *driver;
+	const char *arg;
+};
+
 /* One word of the spec: NAME[:ARG], a filter's up to '|'.  0, or -errno and a
  * reason; *s is moved behind the word. */
-static int parse_node(struct td_node *n, char **s, char *why, size_t why_len)
+static int parse_word(struct word *n, char **s, char *why, size_t why_len)
 {
 	size_t len = strcspn(*s, ":|");
 	char *arg = *s + len, *end;
@@ -360,7 +428,7 @@ static int parse_node(struct td_node *n, char **s, char *why, size_t why_len)
 			 (int)(len > 32 ? 32 : len), *s);
 		return -ENOENT;
 	}
-	if (n->driver->kind == TD_STORE) {
+	if (n->driver->kind != TD_FILTER) {
 		if (*arg != ':' || !arg[1]) {
 			snprintf(why, why_len, "'%s' needs a name: %s",
 				 n->driver->name, n->driver->help);
@@ -386,71 +454,123 @@ static unsigned count_words(const char *spec)
 {
 	unsigned n = 1;
 
-	for (; *spec; spec++)
+	for (; *spec && *spec != '\n'; spec++)
 		n += *spec == '|';
 	return n;
 }
 
-int td_tree_new(struct td_env *e, const char *spec, unsigned flags,
-		struct td_tree **out, char *why, size_t why_len)
+/* The node below the last one, or the first. */
+static int add_node(struct td_tree *t, const struct td_driver *d, const char *arg,
+		    unsigned flags)
+{
+	struct td_node *n = &t->nodes[t->nr++];
+
+	n->driver = d;
+	n->arg = arg;
+	n->tree = t;
+	n->env = t->env;
+	n->flags = flags;
+	n->phys = 512;
+	t->ctx_size += align_up(sizeof(struct frame), 16);
+	n->ctx_off = t->ctx_size;
+	t->ctx_size += align_up(d->req_ctx, 16);
+	if (n > t->nodes) {
+		n[-1].child = n;
+		n->up = n - 1;
+	}
+	if (d->node_ctx) {
+		n->priv = calloc(1, d->node_ctx);
+		if (!n->priv)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* The nodes that t->spec names, first line only; the rest is the chain. */
+static int add_nodes(struct td_tree *t, unsigned max, unsigned flags, char *why,
+		     size_t why_len)
+{
+	char *s = t->spec, *line = strchr(s, '\n');
+	int err = 0;
+
+	if (line)
+		*line = '\0';
+	if (line || (t->above && t->above->chain))
+		t->chain = line ? line + 1 : "";
+	while (s && !err) {
+		struct word w;
+
+		if (t->nr == max) {
+			snprintf(why, why_len, "more than %u nodes in one disk",
+				 TD_TREE_DEPTH);
+			return -E2BIG;
+		}
+		err = parse_word(&w, &s, why, why_len);
+		if (!err)
+			err = add_node(t, w.driver, w.arg, flags);
+	}
+	if (err)
+		return err;
+	t->guest = t->nr - 1;
+	if (t->nodes[t->guest].driver->kind == TD_FORMAT)
+		err = add_node(t, t->env->store ? t->env->store : &td_file,
+			       t->nodes[t->guest].arg, flags);
+	return err;
+}
+
+static int tree_new(struct td_env *e, struct td_tree *above, const char *spec,
+		    unsigned flags, struct td_tree **out, char *why, size_t why_len)
 {
 	unsigned max = count_words(spec);
 	struct td_tree *t;
-	char *s;
 	int err;
 
 	why[0] = '\0';
 	if (max > TD_TREE_DEPTH)
 		max = TD_TREE_DEPTH;
-	t = calloc(1, sizeof(*t) + max * sizeof(t->nodes[0]));
+	t = calloc(1, sizeof(*t) + (max + 1) * sizeof(t->nodes[0]));
 	if (!t)
 		return -ENOMEM;
 	t->env = e;
+	t->above = above;
+	t->depth = above ? above->depth + 1 : 0;
 	t->done_tail = &t->done_head;
 	loop_work_init(&t->work, run_done);
-	err = -ENOMEM;
-	t->spec = s = strdup(spec);
-	if (!s)
-		goto fail;
-	while (s) {
-		struct td_node *n = &t->nodes[t->nr];
-
-		if (t->nr == max) {
-			snprintf(why, why_len, "more than %u nodes in one disk",
-				 TD_TREE_DEPTH);
-			err = -E2BIG;
-			goto fail;
-		}
-		err = parse_node(n, &s, why, why_len);
-		if (err)
-			goto fail;
-		t->nr++;
-		n->tree = t;
-		n->env = e;
-		n->flags = flags;
-		n->phys = 512;
-		t->ctx_size += align_up(sizeof(struct frame), 16);
-		n->ctx_off = t->ctx_size;
-		t->ctx_size += align_up(n->driver->req_ctx, 16);
-		if (n > t->nodes) {
-			n[-1].child = n;
-			n->up = n - 1;
-		}
-		err = -ENOMEM;
-		if (n->driver->node_ctx) {
-			n->priv = calloc(1, n->driver->node_ctx);
-			if (!n->priv)
-				goto fail;
-		}
+	t->spec = strdup(spec);
+	err = t->spec ? add_nodes(t, max, flags, why, why_len) : -ENOMEM;
+	if (!err && t->depth > TD_CHAIN_MAX) {
+		snprintf(why, why_len, "more than %u images in one chain",
+			 TD_CHAIN_MAX);
+		err = -ELOOP;
 	}
-	t->ctl_ctx = calloc(1, t->ctx_size);
-	if (!t->ctl_ctx)
-		goto fail;
+	if (!err) {
+		t->ctl_ctx = calloc(1, t->ctx_size);
+		if (!t->ctl_ctx)
+			err = -ENOMEM;
+	}
+	if (err) {
+		td_tree_free(t);
+		return err;
+	}
 	*out = t;
 	return 0;
-fail:
-	td_tree_free(t);
-	return err;
+}
+
+int td_tree_new(struct td_env *e, const char *spec, unsigned flags,
+		struct td_tree **t, char *why, size_t why_len)
+{
+	return tree_new(e, NULL, spec, flags, t, why, why_len);
+}
+
+int td_tree_below(struct td_node *n, const char *spec, unsigned flags,
+		  struct td_tree **t, char *why, size_t why_len)
+{
+	return tree_new(n->env, n->tree, spec, flags, t, why, why_len);
+}
+
+const char *td_tree_chain(const struct td_tree *t)
+{
+	return t->chain;
 }
 
 void td_tree_free(struct td_tree *t)
@@ -596,12 +716,10 @@ static void resize_step(struct td_req *r, int err)
 
 void td_tree_resize(struct td_tree *t, struct td_req *r)
 {
-	struct td_node *n = &t->nodes[t->nr - 1];
-
 	ASSERT(t->nodes[0].caps & TD_CAP_RESIZE);
 	ctl_begin(t, r);
 	r->op = TD_OP_RESIZE;
-	ctl_visit(t, r, t->nr - 1, n->driver->resize, resize_step);
+	ctl_visit(t, r, t->guest, t->nodes[t->guest].driver->resize, resize_step);
 }
 
 static void flush_step(struct td_req *r, int err)
@@ -623,7 +741,7 @@ int td_driver_check(const struct td_driver *d)
 	if (d->abi != TD_DRIVER_ABI)
 		return -EPROTO;
 	if (!d->name || !d->help || !d->open || !d->submit || !d->close ||
-	    ((d->caps & TD_CAP_RESIZE) && d->kind == TD_STORE && !d->resize))
+	    ((d->caps & TD_CAP_RESIZE) && d->kind != TD_FILTER && !d->resize))
 		return -EINVAL;
 	return 0;
 }

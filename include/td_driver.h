@@ -49,6 +49,10 @@ enum td_cap {
 enum td_kind {
 	TD_STORE,		/* ends requests; the rest of the spec names it */
 	TD_FILTER,		/* one child; the spec is OPTIONS|CHILD */
+	TD_FORMAT,		/* maps the disk into a file: the rest of the spec
+				 * names the file, which the core opens below it
+				 * as a store.  Other files of the image and its
+				 * backing file are trees of their own. */
 };
 
 enum td_node_flag {
@@ -75,6 +79,9 @@ struct td_driver {
 	/* Optional. */
 	void (*resize)(struct td_node *n, struct td_req *r); /* TD_CAP_RESIZE */
 	void (*stats)(struct td_node *n, struct json_t *into); /* adds members */
+	/* Stores that formats may use: see td_blocking(). */
+	int (*blocking)(struct td_node *n, enum td_op op, uint64_t off, void *buf,
+			size_t len);
 };
 
 /* A node is one opened driver.  Drivers read the upper part; they set geometry
@@ -83,7 +90,7 @@ struct td_node {
 	const struct td_driver *driver;
 	const char *arg;	/* store: all after "TYPE:"; filter: its options */
 	unsigned flags;		/* TD_NODE_* */
-	struct td_node *child;	/* filter: below it; else NULL */
+	struct td_node *child;	/* filter: below it; format: its file; else NULL */
 	struct td_env *env;	/* loop, queue, files: what drivers stand on */
 	void *priv;		/* driver->node_ctx bytes */
 	uint64_t size;		/* bytes, a multiple of 512 */
@@ -93,8 +100,16 @@ struct td_node {
 	/* The core's. */
 	size_t ctx_off;		/* of this node's part in td_req.ctx */
 	uint32_t own_caps;	/* as declared, before the child's mask */
-	struct td_node *up;	/* the filter above, or NULL */
+	struct td_node *up;	/* the filter or format above, or NULL */
+	uint64_t dev, ino;	/* of a store's file; 0: none */
 	struct td_tree *tree;
+};
+
+/* A passphrase or key, as its file had it (a newline at its end is no part of
+ * it).  Whoever made it keeps it out of swap and core dumps and wipes it. */
+struct td_secret {
+	const unsigned char *bytes;
+	size_t len;
 };
 
 /* What drivers stand on, given by the process (tapdisk or a tool).  Drivers
@@ -111,6 +126,9 @@ struct td_env {
 	struct io_queue *io;
 	struct workers *workers;
 	const char *name;	/* for messages: "vbd 12" */
+	const struct td_driver *store;	/* of the files of formats; NULL: aio */
+	const struct td_secret *secrets;	/* keys of encrypted images */
+	unsigned n_secrets;
 	/* Ask for a file by the name that the spec or an image gives.  The
 	 * process may refuse, lock or broker it.  `fn` runs later, once, from
 	 * the loop.  flags: TD_NODE_*. */
@@ -135,6 +153,23 @@ static inline void *td_ctx(const struct td_node *n, const struct td_req *r)
 /* size: bytes, rounded up by the driver to 512; phys: physical block size. */
 void td_set_geometry(struct td_node *n, uint64_t size, uint32_t phys);
 void td_set_caps(struct td_node *n, uint32_t caps);
+
+/* A store says which file it is.  0, or -ELOOP after one td_err(): the file is
+ * one of those that led here (a backing chain that comes back to itself). */
+int td_set_identity(struct td_node *n, uint64_t dev, uint64_t ino);
+
+/* Blocking I/O on a store, for a format's open, close and resize and for tools:
+ * from a worker (or from where there is no loop), while nothing else of this
+ * store is in flight.  Offsets and lengths need no alignment.
+ *  read   behind the end of the store are zeroes
+ *  write  inside the store: set the size first
+ *  size   becomes the size of a regular file, in both directions
+ * 0 or -errno. */
+int td_blocking_read(struct td_node *n, uint64_t off, void *buf, size_t len);
+int td_blocking_write(struct td_node *n, uint64_t off, const void *buf,
+		      size_t len);
+int td_blocking_flush(struct td_node *n);
+int td_blocking_size(struct td_node *n, uint64_t size);
 
 /* One message about this node: who (the disk and driver), what, why. */
 void td_err(const struct td_node *n, const char *fmt, ...)

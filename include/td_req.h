@@ -43,6 +43,8 @@ enum td_req_flag {
 	TD_REQ_NO_HOLE	= 1u << 1, /* zeroes: keep the space allocated */
 	TD_REQ_FAST	= 1u << 2, /* zeroes: -EOPNOTSUPP rather than slow */
 	TD_REQ_BARRIER	= 1u << 3, /* disk layer only: drain, do, persist */
+	TD_REQ_PACK	= 1u << 4, /* write whole clusters compressed; of tools, on
+				    * the root of a tree that is a format */
 };
 
 /* Answer of TD_OP_EXTENTS: runs that cover the range from its start.  The

@@ -310,15 +310,26 @@ static void file_submit(struct td_node *n, struct td_req *r)
 	}
 }
 
+void file_sized(struct file *f, uint64_t bytes)
+{
+	f->geo.bytes = bytes;
+	f->geo.size = align_up(bytes, 512);
+	f->odd_end = f->geo.size == bytes ? UINT64_MAX : bytes;
+	td_set_geometry(f->node, f->geo.size, f->geo.phys);
+}
+
 /* Open: ask for the file -> got_file -> examine it (worker) -> examined. */
 
 static void run_examine(struct worker_job *j)
 {
 	struct file_req *q = container_of(j, struct file_req, job);
 	struct file *f = q->f;
+	const struct td_node *up = f->node->up;
 
-	q->err = file_geometry(f->fd, f->node->flags & TD_NODE_RDONLY, &f->geo,
-			       &q->why);
+	q->err = file_geometry(f->fd,
+			       (f->node->flags & TD_NODE_RDONLY ? FILE_RDONLY : 0) |
+			       (up && up->driver->kind == TD_FORMAT ? FILE_GROWS : 0),
+			       &f->geo, &q->why);
 }
 
 static void examined(struct worker_job *j)
@@ -328,9 +339,12 @@ static void examined(struct worker_job *j)
 	struct td_node *n = f->node;
 	uint32_t caps = n->driver->caps;
 
-	if (q->err) {
+	if (q->err)
 		td_err(n, "cannot open %s: %s (%s)", n->arg, q->why,
 		       strerror(-q->err));
+	else
+		q->err = td_set_identity(n, f->geo.dev, f->geo.ino);
+	if (q->err) {
 		close(f->fd);
 		bounce_free(&f->bounce);
 		td_complete(q->r, q->err);
@@ -340,15 +354,13 @@ static void examined(struct worker_job *j)
 		td_warn(n, "%s: direct I/O is not possible%s; using the page cache",
 			n->arg, f->geo.bytes % 4096 ?
 			" (its size is not a multiple of the host's block)" : "");
-	if (f->geo.size != f->geo.bytes)
-		f->odd_end = f->geo.bytes;
+	file_sized(f, f->geo.bytes);
 	f->no_punch = f->geo.no_punch;
 	if (f->no_punch)
 		caps &= ~(uint32_t)(TD_CAP_DISCARD | TD_CAP_FAST_ZERO);
 	if (f->geo.block_device)
 		caps &= ~(uint32_t)TD_CAP_EXTENTS;
 	td_set_caps(n, caps);
-	td_set_geometry(n, f->geo.size, f->geo.phys);
 	log_dbg(LOG_IO, "%s: %llu bytes, block %u, align %u, memory %u%s", n->arg,
 		(unsigned long long)f->geo.bytes, f->geo.phys, f->geo.align,
 		f->geo.mem_align, f->geo.direct ? ", direct" : "");
@@ -523,5 +535,6 @@ const struct td_driver td_file = {
 	.submit		= file_submit,
 	.close		= file_close,
 	.resize		= file_resize,
+	.blocking	= file_blocking,
 	.stats		= file_stats,
 };

@@ -5,6 +5,7 @@
  *   geometry.c  what a descriptor is and what O_DIRECT wants of us
  *   slow.c      requests that need a bounce buffer, and read-modify-write
  *   space.c     discard, zeroes, block status
+ *   blocking.c  blocking I/O for formats and tools
  *   range.c     which writes must wait for which
  *   bounce.c    the buffers
  */
@@ -33,11 +34,13 @@ struct file_geometry {
 	bool direct;
 	bool lost_direct;	/* O_DIRECT was there and had to be given up */
 	bool no_punch;
+	uint64_t dev, ino;	/* which file; of a device, its own number */
 };
 
-/* Find out; may block: for workers.  0 or -errno and *why. */
-int file_geometry(int fd, bool rdonly, struct file_geometry *g,
-		  const char **why);
+/* Find out; may block: for workers.  0 or -errno and *why.  FILE_GROWS: it is a
+ * format's, which will make the end a whole block before it writes there. */
+enum { FILE_RDONLY = 1u << 0, FILE_GROWS = 1u << 1 };
+int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **why);
 int file_bytes(int fd, bool block_device, uint64_t *bytes);
 
 struct file {			/* node->priv */
@@ -92,6 +95,11 @@ void file_end(struct file_req *q, int err, bool durable);
  * all host blocks touched, exclusively where a block is touched in part. */
 void file_slow(struct file_req *q, uint64_t from, uint64_t end,
 	       void (*then)(struct file_req *q, int err));
+
+/* The file's length is now `bytes`. */
+void file_sized(struct file *f, uint64_t bytes);
+int file_blocking(struct td_node *n, enum td_op op, uint64_t off, void *buf,
+		  size_t len);
 
 void file_discard(struct file_req *q);
 void file_zeroes(struct file_req *q);

@@ -135,8 +135,9 @@ static uint32_t physical_block(int fd, const struct file_geometry *g,
 	return sane(block, 512, 1u << 20);
 }
 
-int file_geometry(int fd, bool rdonly, struct file_geometry *g, const char **why)
+int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **why)
 {
+	bool rdonly = how & FILE_RDONLY;
 	int flags = fcntl(fd, F_GETFL), err, sector;
 	struct stat st;
 
@@ -153,6 +154,8 @@ int file_geometry(int fd, bool rdonly, struct file_geometry *g, const char **why
 		return -EROFS;
 	}
 	g->block_device = S_ISBLK(st.st_mode);
+	g->dev = g->block_device ? st.st_rdev : st.st_dev;
+	g->ino = g->block_device ? UINT64_MAX : st.st_ino;
 	err = file_bytes(fd, g->block_device, &g->bytes);
 	if (err)
 		return err;
@@ -173,7 +176,8 @@ int file_geometry(int fd, bool rdonly, struct file_geometry *g, const char **why
 		/* Blocks that reach over the end could be read but not written
 		 * without growing the file. */
 		if (!g->align || g->align > ALIGN_MAX ||
-		    (g->align > 512 && !is_aligned(g->bytes, g->align))) {
+		    (g->align > 512 && !is_aligned(g->bytes, g->align) &&
+		     !(how & FILE_GROWS))) {
 			err = give_up_direct(fd, flags, g);
 			if (err)
 				return err;
