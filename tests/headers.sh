@@ -60,6 +60,7 @@ done
 
 # above FOLDER "SEEN..." OTHER...: the compiler, called as for FOLDER, finds no
 # header of the others, unless its name is also one of a root that FOLDER sees.
+# The system's headers do not count: one is called crypt.h too.
 above()
 {
 	local f=$1 seen=$2 o h name d inc
@@ -77,7 +78,7 @@ above()
 		done
 	done >"$T/probe.c"
 	# shellcheck disable=SC2086
-	$CC -std=gnu11 $inc -fsyntax-only "$T/probe.c" 2>"$T/probe.err" ||
+	$CC -std=gnu11 $inc -nostdinc -fsyntax-only "$T/probe.c" 2>"$T/probe.err" ||
 		say "$(grep -o '#error.*' "$T/probe.err")"
 }
 ctl="ctl/blktapctrl ctl/tap-ctl" base="include lib"

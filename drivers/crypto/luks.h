@@ -1,0 +1,72 @@
+/* luks.h - LUKS headers, versions 1 and 2: a passphrase becomes a struct crypt.
+ *
+ * Blocking code for workers and tools: deriving a key takes seconds by design.
+ * Headers are hostile; what they may cost is bounded below.
+ */
+#ifndef CRYPTO_LUKS_H
+#define CRYPTO_LUKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct crypt;
+struct td_secret;
+
+/* Where a header is: offsets are of the header's own start.  Slots are 0 or
+ * -errno. */
+struct luks_io {
+	int (*read)(void *arg, uint64_t off, void *buf, size_t len);
+	int (*write)(void *arg, uint64_t off, const void *buf, size_t len);
+	void *arg;
+	uint64_t bytes;		/* how many there are: a header must not name more */
+};
+
+/* What one key slot may cost whoever opens it.  A slot that wants more is not
+ * tried; 0: the default. */
+struct luks_limits {
+	uint64_t iterations;	/* of PBKDF2; default LUKS_ITERATIONS_MAX */
+	uint32_t memory_kib;	/* of Argon2; default LUKS_MEMORY_KIB_MAX */
+	uint32_t passes;	/* of Argon2; default LUKS_PASSES_MAX */
+};
+#define LUKS_ITERATIONS_MAX 100000000u
+#define LUKS_MEMORY_KIB_MAX (1024u * 1024)
+#define LUKS_PASSES_MAX 64u
+
+struct luks_info {
+	unsigned version;	/* 1, 2 */
+	uint64_t payload;	/* where data begins; means nothing in qcow2 */
+	uint64_t length;	/* of the data; 0: up to the end of the file */
+	uint64_t first_sector;	/* number of its first sector, of 512 bytes */
+};
+
+/* Read and check the header, try every passphrase on every slot.  A header may be
+ * without a payload of its own (qcow2): `detached`.
+ * 0; -EKEYREJECTED: no passphrase opens a slot; -ENOKEY: there are none to try;
+ * -EINVAL, -EOPNOTSUPP, -EIO, -ENOMEM: `why` then says what is wrong. */
+int crypt_luks_open(const struct luks_io *io, bool detached,
+		    const struct td_secret *secrets, unsigned n_secrets,
+		    const struct luks_limits *limits, struct luks_info *info,
+		    struct crypt **c, char *why, size_t why_len);
+
+/* A new header with one slot; what is NULL or 0 has the default of qemu-img. */
+struct luks_format {
+	unsigned version;	/* 1 (default), 2 */
+	const char *cipher;	/* "aes" */
+	const char *mode;	/* "xts-plain64" */
+	const char *hash;	/* "sha256" */
+	size_t key_len;		/* bytes of the key; 64 */
+	uint32_t sector;	/* version 2: bytes of an encrypted sector; 512 */
+	unsigned iter_ms;	/* how long trying a passphrase takes; 2000 */
+};
+
+/* How many bytes the header takes, payload excluded: where data begins.  0 if
+ * that is no format (crypt_luks_format() says why). */
+uint64_t crypt_luks_header_bytes(const struct luks_format *f);
+
+/* Write it.  All of crypt_luks_header_bytes() is written, key material last. */
+int crypt_luks_format(const struct luks_io *io, const struct luks_format *f,
+		      const struct td_secret *passphrase, char *why,
+		      size_t why_len);
+
+#endif
