@@ -45,6 +45,7 @@ enum td_req_flag {
 	TD_REQ_BARRIER	= 1u << 3, /* disk layer only: drain, do, persist */
 	TD_REQ_PACK	= 1u << 4, /* write whole clusters compressed; of tools, on
 				    * the root of a tree that is a format */
+	TD_REQ_WHERE	= 1u << 5, /* extents: also say where; of tools */
 };
 
 /* Answer of TD_OP_EXTENTS: runs that cover the range from its start.  The
@@ -52,11 +53,20 @@ enum td_req_flag {
 struct td_extent {
 	uint64_t length;	/* bytes, > 0 */
 	uint32_t flags;		/* TD_EXTENT_* */
+	/* With TD_REQ_WHERE, else 0: */
+	uint16_t depth;		/* images above the one that says so: 0 for the disk's
+				 * own, 1 for its backing file, ... */
+	uint16_t file;		/* of that image's files, which: 0 is its first */
+	uint64_t host;		/* AT: where in that file */
 };
 
 enum td_extent_flag {
 	TD_EXTENT_HOLE	= 1u << 0, /* no space is allocated */
 	TD_EXTENT_ZERO	= 1u << 1, /* reads as zeroes */
+	/* With TD_REQ_WHERE alone: */
+	TD_EXTENT_AT	= 1u << 2, /* host is the place of these bytes, as they are */
+	TD_EXTENT_PACKED = 1u << 3, /* compressed */
+	TD_EXTENT_ABSENT = 1u << 4, /* no image of the chain says anything of it */
 };
 
 struct td_extents {
@@ -98,18 +108,32 @@ struct td_req {
 	uint64_t start_ns;
 };
 
-/* Append a run; equal neighbours merge.  False when there is no room left. */
-static inline int td_extent_add(struct td_extents *x, uint64_t length,
-				uint32_t flags)
+/* Append a run; a neighbour that goes on as it began merges.  False when there
+ * is no room left. */
+static inline int td_extent_add_at(struct td_extents *x, const struct td_extent *e)
 {
-	if (x->n && x->v[x->n - 1].flags == flags) {
-		x->v[x->n - 1].length += length;
-		return 1;
+	if (x->n) {
+		struct td_extent *l = &x->v[x->n - 1];
+
+		if (l->flags == e->flags && l->depth == e->depth &&
+		    l->file == e->file &&
+		    (!(e->flags & TD_EXTENT_AT) || l->host + l->length == e->host)) {
+			l->length += e->length;
+			return 1;
+		}
 	}
 	if (x->n == x->max)
 		return 0;
-	x->v[x->n++] = (struct td_extent){ .length = length, .flags = flags };
+	x->v[x->n++] = *e;
 	return 1;
+}
+
+static inline int td_extent_add(struct td_extents *x, uint64_t length,
+				uint32_t flags)
+{
+	struct td_extent e = { .length = length, .flags = flags };
+
+	return td_extent_add_at(x, &e);
 }
 
 #endif

@@ -216,16 +216,21 @@ static void run_extents(struct worker_job *j)
 	uint64_t pos = q->r->offset, end = pos + q->r->length, next;
 
 	while (pos < end) {
-		uint32_t flags = 0;
+		struct td_extent e = { 0 };
 
 		next = seek_from(q->f->fd, pos, end, SEEK_DATA);
 		if (next > pos)
-			flags = TD_EXTENT_HOLE | TD_EXTENT_ZERO;
+			e.flags = TD_EXTENT_HOLE | TD_EXTENT_ZERO;
 		else
 			next = seek_from(q->f->fd, pos, end, SEEK_HOLE);
 		if (next == pos)	/* changed between the two calls */
 			next = min_u64(end, pos + 512);
-		if (!td_extent_add(x, next - pos, flags))
+		if (q->r->flags & TD_REQ_WHERE) {
+			e.flags |= TD_EXTENT_AT;
+			e.host = pos;
+		}
+		e.length = next - pos;
+		if (!td_extent_add_at(x, &e))
 			break;
 		pos = next;
 	}
