@@ -1,0 +1,105 @@
+/* Deflate of clusters: what goes in comes out; what is short, torn or no stream is
+ * refused; nothing is written behind the output. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "drv_rig.h"
+#include "pack/deflate.h"
+#include "sparse/sparse.h"
+
+#define CLUSTER (64 * KiB)
+
+static unsigned char plain[CLUSTER], packed[2 * CLUSTER], out[CLUSTER + 16];
+
+static void fill(unsigned random)
+{
+	uint64_t state = 7;
+
+	for (size_t i = 0; i < CLUSTER; i++)
+		plain[i] = (unsigned char)(i / 100);
+	rig_fill(&state, plain, random);
+}
+
+static void what_goes_in_comes_out(void **state)
+{
+	(void)state;
+	for (size_t len = 512; len <= CLUSTER; len *= 2) {
+		size_t n;
+
+		fill(100);
+		n = pack_deflate.pack(plain, len, packed);
+		assert_in_range(n, 1, len - 1);
+		memset(out, 0xaa, sizeof(out));
+		/* Sectors are rounded up: what follows does not matter. */
+		memset(packed + n, 0x55, 100);
+		assert_int_equal(pack_deflate.unpack(packed, n + 100, out, len), 0);
+		assert_memory_equal(out, plain, len);
+		assert_int_equal(out[len], 0xaa);
+	}
+}
+
+static void what_does_not_get_smaller_is_not_packed(void **state)
+{
+	(void)state;
+	fill(CLUSTER);
+	assert_int_equal(pack_deflate.pack(plain, CLUSTER, packed), 0);
+}
+
+static void short_and_broken_streams_are_errors(void **state)
+{
+	size_t n;
+
+	(void)state;
+	fill(5000);
+	n = pack_deflate.pack(plain, CLUSTER, packed);
+	assert_true(n > 0);
+	/* Asked for more than is in it, or only its beginning is there. */
+	assert_int_equal(pack_deflate.unpack(packed, n, out, CLUSTER + 1), -EIO);
+	assert_int_equal(pack_deflate.unpack(packed, n / 2, out, CLUSTER), -EIO);
+	assert_int_equal(pack_deflate.unpack(packed, 0, out, CLUSTER), -EIO);
+	memset(packed, 0xff, n);
+	assert_int_equal(pack_deflate.unpack(packed, n, out, CLUSTER), -EIO);
+}
+
+/* A stream of another writer, with a window of 32 KiB and zlib's header. */
+static void larger_windows_and_zlib_headers_are_read(void **state)
+{
+	uLongf n = sizeof(packed);
+	size_t got;
+
+	(void)state;
+	fill(20000);
+	memcpy(plain + 30000, plain, 20000);	/* a match 30000 bytes back */
+	assert_int_equal(compress2(packed, &n, plain, CLUSTER, 9), Z_OK);
+	assert_int_equal(pack_inflate(packed, n, out, CLUSTER, true, &got), 0);
+	assert_int_equal(got, CLUSTER);
+	assert_memory_equal(out, plain, CLUSTER);
+	assert_int_equal(pack_deflate.unpack(packed + 2, n - 6, out, CLUSTER), 0);
+	assert_memory_equal(out, plain, CLUSTER);
+	/* A short one says how much there was; a wrong sum is an error. */
+	assert_int_equal(pack_inflate(packed, n, out, CLUSTER + 8, true, &got), 0);
+	assert_int_equal(got, CLUSTER);
+	packed[n - 1] ^= 1;
+	assert_int_equal(pack_inflate(packed, n, out, CLUSTER + 8, true, &got),
+			 -EIO);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_goes_in_comes_out),
+		cmocka_unit_test(what_does_not_get_smaller_is_not_packed),
+		cmocka_unit_test(short_and_broken_streams_are_errors),
+		cmocka_unit_test(larger_windows_and_zlib_headers_are_read),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
