@@ -52,7 +52,7 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 FUNC := $(patsubst tests/func/%.c,$(BUILD)/func/%,$(FUNC_SRC))
 
 LIBS := -laio -lz -lpthread
-TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp
+TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp -lcrypto -largon2
 CTRL_LIBS := $(LIBS) -ljansson
 
 .PHONY: all help
