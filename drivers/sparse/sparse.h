@@ -64,7 +64,10 @@ enum sparse_kind {
 struct sparse_extent {
 	enum sparse_kind kind;
 	uint64_t length;	/* bytes that are so, from the offset asked for */
-	unsigned file;		/* index of the file that host is in */
+	unsigned file;		/* that host is in; HOLE, ZERO, PACKED: also where space
+				 * for this offset is to come from */
+	bool fixed;		/* cannot be written: -EROFS (zeroes of a ZERO are
+				 * nothing to do, a discard is forgotten) */
 	bool space;		/* DATA, or HOLE and ZERO: host is allocated for it */
 	bool own;		/* space: nobody else refers to it, it may be written
 				 * in place */
@@ -147,31 +150,40 @@ struct sparse_format {
 		   struct sparse_extent *x);
 	/* Make the tables say l, of which all data is in its place already.  Gives
 	 * what is replaced (a compressed cluster, space shared with a snapshot) to
-	 * sparse_drop().  Makes missing tables by sparse_table().  The engine
-	 * calls it for one cluster at a time or for several. */
+	 * sparse_drop().  Makes missing tables by sparse_table().  l never reaches
+	 * over the end of an extent that one call of map gave for it. */
 	int (*link)(struct sparse *s, const struct sparse_link *l);
 	/* Whole units [off, off + len), the last may be cut by the disk's end.
 	 * Does as much as one call can, and says how much in *done (>= 1 unit).
 	 * -EOPNOTSUPP, with nothing changed: this image cannot say it of the first
-	 * unit (the engine then writes zeroes, or forgets the discard).
-	 * Optional: never. */
+	 * unit.  The engine then has the file zero the space that is its own, or
+	 * writes zeroes; of a discard it tells the file, if that is one without
+	 * sparse_appends() (a raw data file), else forgets it.  Optional: never. */
 	int (*unmap)(struct sparse *s, uint64_t off, uint64_t len,
 		     enum sparse_unmap how, uint64_t *done);
 	/* Space [*host, *host + *len) of a file, whole clusters and free by all
 	 * that is known, is about to be used: say so in the tables (refcounts).
-	 * May make it less: a part of it, when it took clusters of it for tables
-	 * of its own (sparse_meta_add() them) or can say only so much; *len == 0:
-	 * none of it is to be had, and the engine tries elsewhere.
-	 * Optional: formats that do not count. */
+	 * May make it less: a part of it, when some are in use or it took clusters
+	 * of it for tables of its own (sparse_table_at()) or can say only so much;
+	 * *len == 0: none of it is to be had, and the engine tries elsewhere (at
+	 * the end of the file: behind it).  Optional: formats that do not count. */
 	int (*claim)(struct sparse *s, unsigned file, uint64_t *host, uint64_t *len);
+	/* One more reference to each cluster that [host, host + len), packed bytes,
+	 * touches; all are in use already.  -ENOSPC: one of them can have no more
+	 * (the engine begins in a fresh cluster, whose claim counts for the first
+	 * that is packed there).  Optional: sharing needs no counting. */
+	int (*share)(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
 	/* References to [host, host + len) that sparse_drop() was told of are gone
-	 * for good, on stable storage; or it was claimed and not used: count down.
-	 * Calls sparse_freed() for each run that nobody refers to any more.
-	 * Optional: dropped space is lost. */
-	int (*release)(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
+	 * for good, on stable storage; or it was claimed or shared and not used:
+	 * count down.  Does as much as one call can, from the start, and says how
+	 * much in *done (> 0; packed bytes at once).  Calls sparse_freed() for each
+	 * run that nobody refers to any more.  Optional: dropped space is lost. */
+	int (*release)(struct sparse *s, unsigned file, uint64_t host, uint64_t len,
+		       uint64_t *done);
 	/* One step of a search through the tables for free clusters below the end
-	 * of file 0: *len > 0: here is a run (never told before); *len == 0: not
-	 * in this step.  *more == false: the search is over.  Optional. */
+	 * of file 0: *len > 0: here is a run; *len == 0: not in this step.  *more
+	 * == false: the search is over.  The engine leaves out what it knows of
+	 * already, and tables.  Optional. */
 	int (*search)(struct sparse *s, uint64_t *host, uint64_t *len, bool *more);
 };
 
@@ -194,11 +206,15 @@ void *sparse_priv(const struct sparse *s);	/* priv_size bytes, zeroed */
 struct td_node *sparse_node(const struct sparse *s);	/* for td_err(), ->size */
 bool sparse_rdonly(const struct sparse *s);
 uint64_t sparse_bytes(const struct sparse *s, unsigned file);	/* its length now */
+/* A regular file: it grows, with zeroes, behind its present length.  A device does
+ * not, and what is behind the end that sparse_appends() said is anything. */
+bool sparse_grows(const struct sparse *s, unsigned file);
 
 /* --- in blocking slots --- */
 
 /* size: of the disk, a multiple of 512; cluster and unit: powers of two, 512 <=
- * unit <= cluster <= SPARSE_CLUSTER_MAX. */
+ * unit <= cluster <= SPARSE_CLUSTER_MAX.  In open or opened, before any
+ * sparse_meta_add(); the size alone also in resize. */
 void sparse_geometry(struct sparse *s, uint64_t size, uint32_t cluster,
 		     uint32_t unit);
 void sparse_packing(struct sparse *s, const struct sparse_packer *p);
@@ -207,9 +223,10 @@ void sparse_packing(struct sparse *s, const struct sparse_packer *p);
  * engine frees c. */
 struct crypt;
 void sparse_cipher(struct sparse *s, struct crypt *c, bool by_host);
-/* Where the engine may append to a file: from `end` on, a multiple of the cluster
- * size (as a file that grows, zeroes behind its end).  Without it no cluster of
- * that file is ever handed out. */
+/* Where the engine may append to a file: from `end` on (rounded up to clusters).
+ * Without it no cluster of that file is ever handed out.  Also in first_write and
+ * resize, which may have put tables there; tables may lie anywhere below it, also
+ * where the file is shorter. */
 void sparse_appends(struct sparse *s, unsigned file, uint64_t end);
 
 /* A file of the image beside the one that was opened (which is file 0), by the
@@ -240,9 +257,10 @@ void sparse_meta_del(struct sparse *s, unsigned file, uint64_t host, uint64_t le
 
 /* A place in a table. */
 struct sparse_at {
-	const uint8_t *p;	/* the bytes there ... */
+	const uint8_t *p;	/* the bytes there, as they were at sparse_get() ... */
 	size_t left;		/* ... as many as this slice has from there on */
 	struct sparse_slice *slice;
+	size_t off;		/* in the slice */
 };
 
 /* Byte `at` of the table that is `len` bytes long at `host` of a file.  The table
@@ -257,10 +275,14 @@ int sparse_room(struct sparse *s, unsigned slices);
 void sparse_put(struct sparse *s, const struct sparse_at *a, const void *bytes,
 		size_t n);
 
+/* In claim: these clusters, of the run that claim was called with, become a table,
+ * all zeroes, and metadata.  0, SPARSE_WAIT (then ask again, for the same), -errno. */
+int sparse_table_at(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
+
 /* A place for a new table of `len` bytes (rounded up to clusters), all zeroes or
  * (copy_of != 0) with the bytes of the table there, on its way to stable storage.
- * `key` tells tables that are being made at the same time apart: the index that
- * will point to it.  0: *host is there; link it, and call sparse_table_done()
+ * It is metadata at once.  `key` tells tables that are being made at the same time
+ * apart: the index that will point to it.  0: *host is there; link it, and call sparse_table_done()
  * with the same key, in this same call of the slot.  SPARSE_WAIT, -errno. */
 int sparse_table(struct sparse *s, unsigned file, uint64_t key, uint64_t len,
 		 uint64_t copy_of, uint64_t *host);
@@ -269,7 +291,7 @@ void sparse_table_done(struct sparse *s, unsigned file, uint64_t key);
 /* The tables no longer refer to [host, host + len): when that is on stable storage
  * and nobody reads or writes there any more, `release` hears of it. */
 void sparse_drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
-/* In release: these clusters are free. */
+/* In release: these clusters are free, and no tables if they were. */
 void sparse_freed(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
 
 /* The tables say what cannot be: tell it, mark the image, refuse all writes from
