@@ -486,6 +486,11 @@ static int add_node(struct td_tree *t, const struct td_driver *d, const char *ar
 	return 0;
 }
 
+static const struct td_driver *file_store(const struct td_env *e)
+{
+	return e->store ? e->store : &td_file;
+}
+
 /* The nodes that t->spec names, first line only; the rest is the chain. */
 static int add_nodes(struct td_tree *t, unsigned max, unsigned flags, char *why,
 		     size_t why_len)
@@ -506,6 +511,8 @@ static int add_nodes(struct td_tree *t, unsigned max, unsigned flags, char *why,
 			return -E2BIG;
 		}
 		err = parse_word(&w, &s, why, why_len);
+		if (!err && w.driver == &td_file)
+			w.driver = file_store(t->env);
 		if (!err)
 			err = add_node(t, w.driver, w.arg, flags);
 	}
@@ -513,8 +520,8 @@ static int add_nodes(struct td_tree *t, unsigned max, unsigned flags, char *why,
 		return err;
 	t->guest = t->nr - 1;
 	if (t->nodes[t->guest].driver->kind == TD_FORMAT)
-		err = add_node(t, t->env->store ? t->env->store : &td_file,
-			       t->nodes[t->guest].arg, flags);
+		err = add_node(t, file_store(t->env), t->nodes[t->guest].arg,
+			       flags);
 	return err;
 }
 

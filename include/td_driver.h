@@ -126,7 +126,7 @@ struct td_env {
 	struct io_queue *io;
 	struct workers *workers;
 	const char *name;	/* for messages: "vbd 12" */
-	const struct td_driver *store;	/* of the files of formats; NULL: aio */
+	const struct td_driver *store;	/* of all files, raw or a format's; NULL: aio */
 	const struct td_secret *secrets;	/* keys of encrypted images */
 	unsigned n_secrets;
 	/* Ask for a file by the name that the spec or an image gives.  The
