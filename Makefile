@@ -37,6 +37,7 @@ TESTLIB_SRC := $(wildcard tests/lib/*.c)
 UNIT_SRC := $(wildcard tests/unit/*.c)
 FUNC_SRC := $(wildcard tests/func/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+CRASH_SRC := $(wildcard tests/crash/*.c)
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 
@@ -50,6 +51,7 @@ BIN := $(BUILD)/bin
 PROGRAMS := $(addprefix $(BIN)/,tapdisk blktapctrl tap-ctl tap-io)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 FUNC := $(patsubst tests/func/%.c,$(BUILD)/func/%,$(FUNC_SRC))
+CRASH := $(BUILD)/crash/crash
 
 LIBS := -laio -lz -lpthread
 TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp -lcrypto -largon2
@@ -126,6 +128,8 @@ $(BUILD)/tapring-example: $(BUILD)/tools/tapring-example.o $(RING_A)
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) $(LIB)
 	$(call link,$(TAPDISK_LIBS) -lcmocka)
 $(BUILD)/func/%: $(BUILD)/tests/func/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) $(LIB)
+	$(call link,$(TAPDISK_LIBS))
+$(CRASH): $(call obj,$(CRASH_SRC)) $(TESTLIB) $(TAPDISK) $(DRV) $(LIB)
 	$(call link,$(TAPDISK_LIBS))
 
 include tests/tests.mk

@@ -5,7 +5,8 @@
 
 RUN_TESTS := tests/run
 TEST_ENV = BUILD=$(BUILD) SAN=$(SAN) CC='$(CC)' MAKEFLAGS=
-FUNC_SH := $(sort $(wildcard tests/func/*.sh) $(wildcard tests/interop/*.sh))
+FUNC_SH := $(sort $(wildcard tests/func/*.sh) $(wildcard tests/interop/*.sh) \
+	$(wildcard tests/crash/*.sh))
 # A program of tests/func that no script names is a test by itself.
 FUNC_ALONE = $(shell for p in $(notdir $(FUNC)); do \
 	grep -qsw -- "$$p" $(FUNC_SH) || echo $(BUILD)/func/$$p; done)
@@ -15,7 +16,7 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 .PHONY: check-long check-warnings fuzz fuzz-run
 
 # All that the tests need, built.
-tests: all $(UNIT) $(FUNC)
+tests: all $(UNIT) $(FUNC) $(CRASH)
 
 check: tests
 	@$(TEST_ENV) $(RUN_TESTS) tests/headers.sh tests/docs.sh \
