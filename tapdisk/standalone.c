@@ -9,13 +9,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/list.h"
 #include "base/log.h"
 #include "base/rundir.h"
 #include "disk/disk.h"
 #include "front.h"
-#include "io/open.h"
-#include "loop/worker.h"
+#include "io/get.h"
 
 struct standalone {
 	struct ring_server *ring;
@@ -112,48 +110,8 @@ void standalone_free(struct standalone *s)
 	free(s);
 }
 
-/* Opening a file: in a worker, for a name may lead to a server that is slow. */
-struct open_job {
-	struct worker_job job;
-	char *path;
-	unsigned flags;
-	struct td_file file;
-	td_file_fn *fn;
-	void *arg;
-};
-
-static void open_run(struct worker_job *j)
-{
-	struct open_job *o = container_of(j, struct open_job, job);
-	bool direct;
-	int fd = image_open(o->path,
-			    (o->flags & TD_NODE_RDONLY ? IMAGE_RDONLY : 0) |
-			    (o->flags & TD_NODE_NO_DIRECT ? IMAGE_NO_DIRECT : 0),
-			    &direct, &o->file.why);
-
-	o->file.fd = fd < 0 ? -1 : fd;
-	o->file.err = fd < 0 ? fd : 0;
-}
-
-static void open_done(struct worker_job *j)
-{
-	struct open_job *o = container_of(j, struct open_job, job);
-
-	o->fn(o->arg, &o->file);
-	free(o->path);
-	free(o);
-}
-
 void standalone_file_get(struct td_env *e, const char *path, unsigned flags,
 			 td_file_fn *fn, void *arg)
 {
-	struct open_job *o = calloc(1, sizeof(*o));
-
-	ASSERT(o);
-	*o = (struct open_job){
-		.job = { .run = open_run, .done = open_done },
-		.path = strdup(path), .flags = flags, .fn = fn, .arg = arg,
-	};
-	ASSERT(o->path);
-	worker_submit(e->workers, &o->job);
+	image_get(e, path, flags, 0, fn, arg);
 }

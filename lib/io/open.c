@@ -57,7 +57,7 @@ int image_open(const char *path, unsigned flags, bool *direct, const char **why)
 	close(seen);
 	if (fd < 0)
 		return err;
-	err = file_lock(fd, flags & IMAGE_RDONLY, why);
+	err = flags & IMAGE_NO_LOCK ? 0 : file_lock(fd, flags & IMAGE_RDONLY, why);
 	if (err == -ENOTSUP) {		/* no locks there: nobody can hold any */
 		*why = NULL;
 		err = 0;

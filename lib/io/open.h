@@ -8,6 +8,7 @@
 enum image_flag {
 	IMAGE_RDONLY	= 1u << 0,
 	IMAGE_NO_DIRECT	= 1u << 1,
+	IMAGE_NO_LOCK	= 1u << 2,	/* and respect nobody's: to look at a live one */
 };
 
 /* Open a regular file or block device, O_DIRECT unless told not to (or the file
