@@ -33,6 +33,7 @@ TAPDISK_SRC := $(wildcard tapdisk/*.c tapdisk/*/*.c tapdisk/*/*/*.c)
 CTRL_SRC := $(wildcard ctl/blktapctrl/*.c)
 TAPCTL_SRC := $(wildcard ctl/tap-ctl/*.c)
 TAPIO_SRC := $(wildcard tools/tap-io/*.c)
+TAPIMG_SRC := $(wildcard tools/tap-img/*.c)
 TESTLIB_SRC := $(wildcard tests/lib/*.c)
 UNIT_SRC := $(wildcard tests/unit/*.c)
 FUNC_SRC := $(wildcard tests/func/*.c)
@@ -48,7 +49,7 @@ RING_A := $(BUILD)/libtapring.a
 RING_SO := $(BUILD)/libtapring.so.1
 TESTLIB := $(if $(TESTLIB_SRC),$(BUILD)/libtest.a)
 BIN := $(BUILD)/bin
-PROGRAMS := $(addprefix $(BIN)/,tapdisk blktapctrl tap-ctl tap-io)
+PROGRAMS := $(addprefix $(BIN)/,tapdisk blktapctrl tap-ctl tap-io tap-img)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 FUNC := $(patsubst tests/func/%.c,$(BUILD)/func/%,$(FUNC_SRC))
 CRASH := $(BUILD)/crash/crash
@@ -56,6 +57,7 @@ CRASH := $(BUILD)/crash/crash
 LIBS := -laio -lz -lpthread
 TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp -lcrypto -largon2
 CTRL_LIBS := $(LIBS) -ljansson
+TAPIMG_LIBS := $(LIBS) -ljansson
 
 .PHONY: all help
 all: $(PROGRAMS) $(RING_A) $(RING_SO) $(BUILD)/tapring-example
@@ -80,6 +82,7 @@ $(BUILD)/tapdisk/%.o: CPPFLAGS += $(INC) -Ilib -Idrivers -Itapdisk
 $(BUILD)/ctl/blktapctrl/%.o: CPPFLAGS += $(INC) -Ilib -Ictl/blktapctrl
 $(BUILD)/ctl/tap-ctl/%.o: CPPFLAGS += $(INC) -Ilib -Ictl/tap-ctl
 $(BUILD)/tools/%.o: CPPFLAGS += $(INC) -Ilib
+$(BUILD)/tools/tap-img/%.o: CPPFLAGS += -Idrivers
 $(BUILD)/tests/%.o: CPPFLAGS += $(INC) -Ilib -Idrivers -Itapdisk -Ictl/blktapctrl -Itests/lib
 
 $(BUILD)/%.o: %.c Makefile
@@ -121,6 +124,8 @@ $(BIN)/tap-ctl: $(call obj,$(TAPCTL_SRC)) $(LIB)
 	$(call link,$(CTRL_LIBS))
 $(BIN)/tap-io: $(call obj,$(TAPIO_SRC)) $(RING_A) $(LIB)
 	$(call link,$(LIBS))
+$(BIN)/tap-img: $(call obj,$(TAPIMG_SRC)) $(DRV) $(LIB)
+	$(call link,$(TAPIMG_LIBS))
 
 $(BUILD)/tapring-example: $(BUILD)/tools/tapring-example.o $(RING_A)
 	$(call link)

@@ -57,7 +57,7 @@ check_options()
 	done
 }
 
-for prog in tapdisk blktapctrl tap-ctl tap-io; do
+for prog in tapdisk blktapctrl tap-ctl tap-io tap-img; do
 	page=
 	for m in "${pages[@]}"; do
 		case ${m##*/} in "$prog".[18]) page=$m ;; esac
@@ -81,6 +81,15 @@ if [ -f $page ] && [ -f $comp ]; then
 		check_options $page $comp tap-ctl "$v"
 	done
 fi
+
+page=tools/tap-img/tap-img.1 comp=tools/completion/tap-img
+text=$(page_text $page)
+verbs=$(complete_words tap-img $comp '' | grep -v '^-' | tr -d ' ' | grep .)
+[ -n "$verbs" ] || say "completion offers no commands of tap-img"
+for v in $verbs; do
+	grep -qE "(^| )$v( |\$)" <<<"$text" || say "$page lacks the command $v"
+	check_options $page $comp tap-img "$v"
+done
 
 # Names of files in the guides: in backquotes, with a slash; not what is built.
 for d in README.md HACKING.md; do

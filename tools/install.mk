@@ -19,7 +19,7 @@ COMPLETION := $(wildcard tools/completion/*)
 
 FILES := \
 	$(foreach p,tapdisk blktapctrl tap-ctl,$(BIN)/$(p):$(SBINDIR)/$(p):755) \
-	$(BIN)/tap-io:$(BINDIR)/tap-io:755 \
+	$(foreach p,tap-io tap-img,$(BIN)/$(p):$(BINDIR)/$(p):755) \
 	$(RING_SO):$(LIBDIR)/$(notdir $(RING_SO)):755 \
 	$(RING_A):$(LIBDIR)/libtapring.a:644 \
 	$(foreach h,tapring.h tapring_proto.h, \

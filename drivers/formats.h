@@ -1,0 +1,59 @@
+/* formats.h - what tools know of an image format beyond what a disk needs: how to
+ * tell a file of it, make one, describe, check and repair one.
+ *
+ * One table a format, in its folder; one list, in formats.c.  Everything here
+ * blocks and works on the store of the image's file by td_blocking_*(), while
+ * nothing else uses it: it is for programs that do one thing and end.
+ *
+ * Errors are -errno, after one td_err() on the store.
+ */
+#ifndef FORMATS_H
+#define FORMATS_H
+
+#include <stdbool.h>
+
+#include "td_driver.h"
+
+/* An option of -o NAME=VALUE. */
+struct td_format_opt {
+	const char *name;
+	const char *arg;	/* what stands for the value in help */
+	const char *help;
+	const char *def;	/* what it is when not given; NULL: nothing */
+};
+
+struct td_format_value {
+	const char *name, *value;
+};
+
+/* What is to be made. */
+struct td_format_make {
+	uint64_t size;		/* of the disk, a multiple of 512 */
+	const char *path;	/* of the image, for formats of several files */
+	const char *backing, *backing_format;	/* NULL: none */
+	const struct td_format_value *values;	/* of the other options */
+	unsigned n_values;
+};
+/* The value that was given, or the default of the table, or NULL. */
+const char *td_format_value(const struct td_format_opt *opts,
+			    const struct td_format_make *m, const char *name);
+
+struct td_format_tool {
+	const char *name;	/* what people and qemu call the format */
+	const struct td_driver *driver;
+	const struct td_format_opt *opts;	/* NULL-ended */
+	/* Do these first bytes of a file say that it is one?  NULL: never. */
+	bool (*probe)(const void *head, size_t len);
+	/* Write an image into a store, which reads as zeroes unless it is a device. */
+	int (*create)(struct td_node *store, const struct td_format_make *m);
+};
+
+#define TD_FORMAT_HEAD 2048u	/* what probe should be given */
+
+extern const struct td_format_tool *const td_format_tools[];	/* NULL-ended */
+/* By name, or by a name of its driver; NULL if there is none. */
+const struct td_format_tool *td_format_find(const char *name);
+/* By first bytes; NULL: none of those that can be told. */
+const struct td_format_tool *td_format_probe(const void *head, size_t len);
+
+#endif

@@ -1,0 +1,237 @@
+/* convert.c - tap-img convert: the disks in one or more images, one after another,
+ * into a new image or (-n) one that is there. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "tap_img.h"
+
+#define JOBS_DEFAULT 8u
+#define JOBS_MAX 64u
+#define GRAIN_DEFAULT 4096u
+#define GRAIN_MAX (1u << 20)
+
+static const struct opt table[] = {
+	{ 'f', "format", "FORMAT", "of the sources (looked for in each)" },
+	{ 'O', "output-format", "FORMAT", "of the destination (raw)" },
+	{ 'o', "options", "NAME=VALUE,...", "of the destination; -o help lists them" },
+	{ 'B', "backing", "FILE", "the destination holds only what FILE does not" },
+	{ 'F', "backing-format", "FORMAT", "of the backing file" },
+	{ 'n', "no-create", NULL, "the destination is there already" },
+	{ OPT_TARGET_ZERO, "target-is-zero", NULL, "with -n: it reads as zeroes" },
+	{ 'c', "compress", NULL, "write compressed clusters" },
+	{ 'S', "sparse", "SIZE", "runs of zeroes from SIZE on are left out (4k); 0: "
+	  "nothing is" },
+	{ 'm', "jobs", "N", "pieces copied at a time, 1 to 64 (8)" },
+	{ 'W', "out-of-order", NULL, "write pieces as they come" },
+	{ 'T', "source-cache", "MODE", "none, writeback, ... (none)" },
+	{ 't', "cache", "MODE", "of the destination (none)" },
+	{ 'C', "copy-offload", NULL, NULL },
+	OPT_PROGRESS_ROW,
+	OPT_QUIET_ROW,
+	OPT_SHARE_ROW,
+	{ OPT_TARGET_IMAGE_OPTS, "target-image-opts", NULL, NULL },
+	OPTS_EVERY
+};
+
+struct convert {
+	struct make make;
+	const char *format;
+	struct cache src_cache, cache;
+	uint64_t grain;
+	unsigned jobs;
+	bool no_create, target_zero, pack, any_order, progress, quiet;
+};
+
+static int option(void *to, int id, const char *value)
+{
+	struct convert *v = to;
+
+	switch (id) {
+	case 'f':
+		v->format = value;
+		return ST_OK;
+	case 'O':
+		v->make.format = value;
+		return ST_OK;
+	case 'o':
+		return values_add(&v->make.values, value);
+	case 'B':
+		v->make.backing = value;
+		return ST_OK;
+	case 'F':
+		v->make.backing_format = value;
+		return ST_OK;
+	case 'n':
+		v->no_create = true;
+		return ST_OK;
+	case OPT_TARGET_ZERO:
+		v->target_zero = true;
+		return ST_OK;
+	case 'c':
+		v->pack = true;
+		return ST_OK;
+	case 'S':
+		return arg_size("-S", value, &v->grain);
+	case 'm':
+		return arg_number("-m", value, 1, JOBS_MAX, &v->jobs);
+	case 'W':
+		v->any_order = true;
+		return ST_OK;
+	case 'T':
+		return arg_cache(value, &v->src_cache);
+	case 't':
+		return arg_cache(value, &v->cache);
+	case 'p':
+		v->progress = true;
+		return ST_OK;
+	case 'q':
+		v->quiet = true;
+		return ST_OK;
+	case 'U':
+		env_opts.share = true;
+		return ST_OK;
+	default:			/* -C: it is a hint */
+		return ST_OK;
+	}
+}
+
+static int check_options(const struct command *c, struct convert *v)
+{
+	v->grain = min_u64(align_down(v->grain, 512), GRAIN_MAX);
+	if (v->target_zero && !v->no_create)
+		return args_wrong(c, "--target-is-zero needs -n");
+	if (v->no_create && (v->make.values.n || v->make.backing))
+		return args_wrong(c, "-n makes no image: -o and -B do not apply");
+	if (v->target_zero && v->make.backing)
+		return args_wrong(c, "an image with a backing file is not zero");
+	return ST_OK;
+}
+
+/* All sources, and how large they are together. */
+static int open_sources(const struct convert *v, char **name, unsigned n,
+			struct img *src, uint64_t *size)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (img_open(&src[i], name[i], v->format, IMG_PROBE |
+			     (v->src_cache.direct ? IMG_DIRECT : 0), NULL))
+			return ST_FAILED;
+		if (src[i].guessed && !v->quiet)
+			log_warn("%s: no format was given and none is recognised: "
+				 "copied as raw (-f raw says so)", name[i]);
+		if (img_size(&src[i]) > INT64_MAX - *size) {
+			log_err("the sources are larger than any disk together");
+			return ST_FAILED;
+		}
+		*size += img_size(&src[i]);
+	}
+	return ST_OK;
+}
+
+static int open_dst(struct convert *v, uint64_t size, struct img *dst)
+{
+	if (!v->no_create) {
+		v->make.quiet = true;
+		if (make_image(&v->make))
+			return ST_FAILED;
+	}
+	if (img_open(dst, v->make.name, v->make.format, IMG_WRITE |
+		     (v->cache.direct ? IMG_DIRECT : 0), NULL))
+		return ST_FAILED;
+	if (img_size(dst) < size) {
+		log_err("%s is too small: %llu bytes for %llu", dst->name,
+			(unsigned long long)img_size(dst),
+			(unsigned long long)size);
+		return ST_FAILED;
+	}
+	return ST_OK;
+}
+
+/* What is made anew reads as zeroes, but for the sectors of a device. */
+static bool starts_zero(const struct convert *v, const struct img *dst)
+{
+	if (v->no_create)
+		return v->target_zero;
+	return !v->make.backing && !(img_is_raw(dst) && img_is_device(dst));
+}
+
+static int copy(struct convert *v, struct img *src, unsigned n, struct img *dst,
+		uint64_t size)
+{
+	struct copy c = {
+		.src = src, .n_src = n, .dst = dst, .size = size,
+		.jobs = v->jobs, .ordered = !v->any_order, .pack = v->pack,
+		.unit = img_unit(dst), .dst_zero = starts_zero(v, dst),
+	};
+	int err;
+
+	if (v->grain)
+		c.grain = (uint32_t)max_u64(v->grain, c.unit);
+	progress_begin(size, v->progress && !v->quiet);
+	err = copy_run(&c);
+	if (!err && !v->cache.unsafe) {
+		err = img_io(dst, TD_OP_FLUSH, 0, 0, 0, NULL);
+		if (err)
+			log_err("cannot flush %s: %s", dst->name, strerror(-err));
+	}
+	progress_end(!err);
+	return err ? ST_FAILED : ST_OK;
+}
+
+static int convert(struct convert *v, char **name, unsigned n)
+{
+	struct img *src = calloc(n, sizeof(*src)), dst = { 0 };
+	uint64_t size = 0;
+	int st;
+
+	ASSERT(src);
+	st = open_sources(v, name, n, src, &size);
+	if (st == ST_OK && !v->no_create) {
+		v->make.size = size;
+		v->make.has_size = true;
+		st = make_check(&v->make);
+	}
+	if (st == ST_OK)
+		st = open_dst(v, size, &dst);
+	if (st == ST_OK)
+		st = copy(v, src, n, &dst, size);
+	for (unsigned i = 0; i < n; i++)
+		img_close(&src[i]);
+	if (img_close(&dst))
+		st = ST_FAILED;
+	free(src);
+	return st;
+}
+
+static int run(const struct command *c, int argc, char **argv)
+{
+	struct convert v = {
+		.jobs = JOBS_DEFAULT, .grain = GRAIN_DEFAULT,
+		.src_cache.direct = true, .cache.direct = true,
+	};
+	char **word;
+	int n, st = args_parse(c, argc, argv, option, &v, &word, &n);
+
+	if (st < 0 && v.make.values.help) {
+		st = make_check(&v.make) > 0;
+	} else if (st < 0 && n < 2) {
+		st = args_wrong(c, "wants one or more sources and a destination");
+	} else if (st < 0) {
+		v.make.name = word[n - 1];
+		st = check_options(c, &v);
+		if (st == ST_OK)
+			st = convert(&v, word, (unsigned)n - 1);
+	}
+	make_free(&v.make);
+	return st;
+}
+
+const struct command cmd_convert = {
+	.name	= "convert",
+	.usage	= "FILE... DESTINATION",
+	.help	= "Copies the disk in an image (or several, one after another) into another.",
+	.table	= table,
+	.run	= run,
+};

@@ -1,0 +1,322 @@
+/* copy.c - copying images into one: several jobs, each of which reads a piece,
+ * looks for zeroes in it and writes the rest, while the others do the same.
+ *
+ *   next piece (copy_run) -> job: read -> read_done -> its turn? -> write_more ->
+ *   part_done ... -> job_end
+ *
+ * I1  Pieces begin where the one before ended; job->seq counts them.
+ * I2  Ordered: a job issues its writes when all jobs before it have issued theirs
+ *     (turn == seq), so an image that hands out space as it is written is laid
+ *     out in the order of the disk.
+ * I3  A job is free when nothing of it is under way: outstanding == 0 and all
+ *     parts are issued, or there was an error.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "tap_img.h"
+
+#define BUF (2u << 20)
+#define ZERO_PIECE (1ull << 30)
+#define GAP 65536u	/* a shorter hole between data is read with it */
+#define ALIGN 4096u
+
+enum job_state { JOB_FREE, JOB_READING, JOB_WAITING, JOB_WRITING };
+
+struct job {
+	struct work *w;
+	enum job_state state;
+	struct img *src;
+	uint64_t off, len;	/* of the disk */
+	uint64_t src_off;
+	bool zero;		/* nothing to read */
+	uint64_t pos;		/* parts before it are issued */
+	uint64_t seq;
+	unsigned outstanding;
+	char *buf;
+};
+
+struct work {
+	struct copy *c;
+	struct job *job;
+	uint64_t turn, seq;
+	int err;
+};
+
+bool is_zero(const void *buf, size_t len)
+{
+	const char *p = buf;
+
+	return !len || (!p[0] && !memcmp(p, p + 1, len - 1));
+}
+
+static void fail(struct work *w, int err, const char *what, const char *name,
+		 uint64_t off)
+{
+	if (!w->err)
+		log_err("cannot %s %s at byte %llu: %s", what, name,
+			(unsigned long long)off, strerror(-err));
+	if (!w->err)
+		w->err = err;
+}
+
+/* Writing. */
+
+struct part {
+	uint64_t off, len;
+	bool zero;
+};
+
+static bool piece_zero(const struct job *j, uint64_t pos, uint64_t len)
+{
+	return j->zero || is_zero(j->buf + (pos - j->off), len);
+}
+
+/* The longest part from j->pos on that is all zeroes or all not, in steps that
+ * start at multiples of the grain. */
+static struct part next_part(const struct job *j)
+{
+	const struct copy *c = j->w->c;
+	uint64_t end = j->off + j->len, pos = j->pos;
+	uint32_t step = c->pack ? c->unit : c->grain;
+	struct part p = { .off = pos };
+
+	if (!step || (j->zero && !c->pack)) {
+		p.zero = j->zero;
+		p.len = end - pos;
+		return p;
+	}
+	while (pos < end) {
+		uint64_t n = min_u64(align_down(pos, step) + step, end) - pos;
+		bool zero = piece_zero(j, pos, n);
+
+		if (p.len && (zero != p.zero || (c->pack && !zero)))
+			break;
+		p.zero = zero;
+		p.len += n;
+		pos += n;
+		if (c->pack && !zero)
+			break;
+	}
+	return p;
+}
+
+static void part_done(struct td_req *r, int err);
+
+/* False: no request is to be had now. */
+static bool issue(struct job *j, const struct part *p)
+{
+	const struct copy *c = j->w->c;
+	void *data = p->zero ? NULL : j->buf + (p->off - j->off);
+	enum td_op op = p->zero ? TD_OP_ZEROES : TD_OP_WRITE;
+	unsigned flags = 0;
+
+	if (p->zero && c->dst_zero && c->grain)
+		return true;		/* it is as it should be */
+	if (p->zero && !c->grain)
+		flags = TD_REQ_NO_HOLE;
+	if (!p->zero && c->pack)
+		flags = TD_REQ_PACK;
+	j->outstanding++;
+	if (img_start(c->dst, op, flags, p->off, p->len, data, part_done, j))
+		return true;
+	j->outstanding--;
+	return false;
+}
+
+static void job_end(struct job *j)
+{
+	progress_add(j->len);
+	j->state = JOB_FREE;
+	env_wake();
+}
+
+/* All that can be issued of j.  True: that was the rest of it. */
+static bool write_more(struct job *j)
+{
+	uint64_t end = j->off + j->len;
+
+	while (j->pos < end && !j->w->err) {
+		struct part p = next_part(j);
+
+		if (!issue(j, &p))
+			return false;
+		j->pos += p.len;
+	}
+	j->pos = end;
+	if (!j->outstanding)
+		job_end(j);
+	return true;
+}
+
+/* Jobs whose turn it is, or that found no request, go on: the oldest first. */
+static void go_on(struct work *w)
+{
+	for (;;) {
+		struct job *j = NULL;
+
+		for (unsigned i = 0; i < w->c->jobs; i++) {
+			struct job *o = &w->job[i];
+			bool due = o->state == JOB_WRITING ?
+				   o->pos < o->off + o->len :
+				   o->state == JOB_WAITING &&
+				   (!w->c->ordered || o->seq == w->turn || w->err);
+
+			if (due && (!j || o->seq < j->seq))
+				j = o;
+		}
+		if (!j)
+			return;
+		j->state = JOB_WRITING;
+		if (!write_more(j))
+			return;
+		w->turn += j->seq == w->turn;
+	}
+}
+
+static void part_done(struct td_req *r, int err)
+{
+	struct img_part *p = r->owner;
+	struct job *j = p->owner;
+	struct work *w = j->w;
+
+	if (err)
+		fail(w, err, "write to", w->c->dst->name, p->at);
+	j->outstanding--;
+	td_pool_put(w->c->dst->pool, r);
+	if (!j->outstanding && (j->pos == j->off + j->len || w->err))
+		job_end(j);
+	go_on(w);
+}
+
+/* Reading. */
+
+static void read_done(struct td_req *r, int err)
+{
+	struct img_part *p = r->owner;
+	struct job *j = p->owner;
+	struct work *w = j->w;
+
+	td_pool_put(j->src->pool, r);
+	if (err)
+		fail(w, err, "read", j->src->name, j->src_off);
+	j->state = JOB_WAITING;
+	go_on(w);
+}
+
+static struct job *free_job(struct work *w)
+{
+	for (;;) {
+		for (unsigned i = 0; i < w->c->jobs; i++)
+			if (w->job[i].state == JOB_FREE)
+				return &w->job[i];
+		env_wait();
+	}
+}
+
+static void start(struct work *w, struct img *src, uint64_t src_off, uint64_t off,
+		  uint64_t len, bool zero)
+{
+	struct job *j = free_job(w);
+
+	*j = (struct job){
+		.w = w, .buf = j->buf, .state = JOB_READING, .src = src,
+		.src_off = src_off, .off = off, .pos = off, .len = len,
+		.zero = zero, .seq = w->seq++,
+	};
+	if (zero) {
+		j->state = JOB_WAITING;
+		go_on(w);
+	} else if (!img_start(src, TD_OP_READ, 0, src_off, len, j->buf, read_done,
+			      j)) {
+		ASSERT(!"one request a job");
+	}
+}
+
+/* The next piece of a source from off on, which is byte `at` of the disk: zeroes,
+ * or data with no hole in it that is worth leaving out, at most a buffer.  Pieces
+ * end where units of the destination end. */
+static int next_piece(const struct copy *c, struct scan *s, uint64_t off,
+		      uint64_t end, uint64_t at, uint64_t *len, bool *zero)
+{
+	uint64_t max = min_u64(end - off, BUF - at % c->unit), n = 0;
+	struct td_extent e;
+	int err = scan_at(s, off, min_u64(end - off, ZERO_PIECE), &e);
+
+	if (err)
+		return err;
+	if (e.flags & TD_EXTENT_ZERO) {
+		n = off + e.length == end ? e.length :
+		    max_u64(align_down(at + e.length, c->unit), at) - at;
+		*zero = n;
+		*len = n;
+		if (n)
+			return 0;
+	}
+	for (*zero = false; n < max; n += e.length) {
+		err = scan_at(s, off + n, max - n, &e);
+		if (err)
+			return err;
+		if ((e.flags & TD_EXTENT_ZERO) && n && e.length >= GAP)
+			break;
+	}
+	*len = min_u64(align_up(at + n, c->unit) - at, max);
+	return 0;
+}
+
+static int copy_source(struct work *w, struct img *src, uint64_t *at)
+{
+	struct copy *c = w->c;
+	uint64_t off = 0, end = min_u64(img_size(src), c->size - *at), len;
+	struct scan s;
+	bool zero;
+
+	scan_begin(&s, src, 0);
+	for (; off < end && !w->err; off += len) {
+		int err = next_piece(c, &s, off, end, *at + off, &len, &zero);
+
+		if (err) {
+			w->err = w->err ? w->err : err;
+			break;
+		}
+		if (zero && c->dst_zero && c->grain)
+			progress_add(len);
+		else
+			start(w, src, off, *at + off, len, zero);
+	}
+	*at += end;
+	return w->err;
+}
+
+static bool busy(const struct work *w)
+{
+	for (unsigned i = 0; i < w->c->jobs; i++)
+		if (w->job[i].state != JOB_FREE)
+			return true;
+	return false;
+}
+
+int copy_run(struct copy *c)
+{
+	struct work w = { .c = c };
+	uint64_t at = 0;
+
+	w.job = calloc(c->jobs, sizeof(*w.job));
+	ASSERT(w.job);
+	for (unsigned i = 0; i < c->jobs && !w.err; i++)
+		w.err = -posix_memalign((void **)&w.job[i].buf, ALIGN, BUF);
+	if (w.err)
+		log_err("no memory for %u buffers", c->jobs);
+	for (unsigned i = 0; i < c->n_src && !w.err; i++)
+		copy_source(&w, &c->src[i], &at);
+	go_on(&w);
+	while (busy(&w))
+		env_wait();
+	for (unsigned i = 0; i < c->jobs; i++)
+		free(w.job[i].buf);
+	free(w.job);
+	return w.err;
+}

@@ -1,0 +1,92 @@
+/* env.c - what drivers stand on in this program: one loop, one queue, workers. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "io/get.h"
+#include "io/io.h"
+#include "io/open.h"
+#include "loop/loop.h"
+#include "loop/worker.h"
+#include "tap_img.h"
+
+#define QUEUE 128u
+#define WORKERS_MIN 4u		/* some of them sleep in system calls */
+
+struct env_opts env_opts;
+static struct td_env env;
+
+static void file_get(struct td_env *e, const char *path, unsigned flags,
+		     td_file_fn *fn, void *arg)
+{
+	bool look = env_opts.share && (flags & TD_NODE_RDONLY);
+
+	image_get(e, path, flags, look ? IMAGE_NO_LOCK : 0, fn, arg);
+}
+
+static void on_signal(struct loop *l, int signo)
+{
+	(void)l;
+	(void)signo;
+	progress_signal();
+}
+
+int env_init(void)
+{
+	static const int signos[] = { SIGUSR1 };
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	int err;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	env.loop = loop_new();
+	if (!env.loop ||
+	    loop_signals(env.loop, signos, ARRAY_SIZE(signos), on_signal)) {
+		log_err("cannot make the event loop: %s", strerror(errno));
+		return ST_FAILED;
+	}
+	loop_poll_max(env.loop, 0);
+	err = io_queue_new(env.loop, QUEUE, &env.io);
+	if (err) {
+		log_err("cannot set up asynchronous I/O: %s (raise fs.aio-max-nr?)",
+			strerror(-err));
+		return ST_FAILED;
+	}
+	env.workers = workers_new(env.loop, cpus > (long)WORKERS_MIN ?
+				  (unsigned)cpus : WORKERS_MIN);
+	if (!env.workers) {
+		log_err("cannot make workers: %s", strerror(errno));
+		return ST_FAILED;
+	}
+	env.name = TAP_IMG;
+	env.file_get = file_get;
+	return ST_OK;
+}
+
+void env_free(void)
+{
+	if (env.workers)
+		workers_free(env.workers);
+	if (env.io)
+		io_queue_free(env.io);
+	if (env.loop)
+		loop_free(env.loop);
+}
+
+struct td_env *env_get(void)
+{
+	return &env;
+}
+
+void env_wait(void)
+{
+	loop_run(env.loop);
+}
+
+void env_wake(void)
+{
+	loop_stop(env.loop);
+}
