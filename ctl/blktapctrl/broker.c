@@ -19,11 +19,16 @@
 #include "policy.h"
 #include "vdisk.h"
 
-#define FILES_MAX 16	/* of one disk: open, or being opened */
+/* Of one disk: open, or being opened.  A chain of 200 images and a thousand
+ * extents have room. */
+#define FILES_MAX 2048
 
 struct kept {
 	struct list link;	/* vdisk.files */
 	int fd;
+	bool rdonly;
+	dev_t dev;
+	ino_t ino;
 };
 
 struct opening {
@@ -35,6 +40,9 @@ struct opening {
 	int fd, err;
 	bool direct;		/* O_DIRECT is on */
 	const char *why;	/* a constant */
+	struct stat st;		/* of fd */
+	bool found, device, dotted;	/* as policy.h grants it */
+	const char *dir, *name;		/* found; behind path */
 	char path[];
 };
 
@@ -51,16 +59,41 @@ static void refuse_file(struct vdisk *vd, uint32_t id, const char *path, int err
 	chan_reply(&vd->chan, TAP_FILE_RSP, id, err, why);
 }
 
+/* With ".." in it, a name means to the kernel what it means as a text only where
+ * no link is on the way to its folder. */
+static int same_file(struct opening *o)
+{
+	struct stat st;
+
+	if (!stat(o->path, &st) && st.st_dev == o->st.st_dev &&
+	    st.st_ino == o->st.st_ino)
+		return 0;
+	o->why = "its name has \"..\" in it and may mean two files";
+	return -EACCES;
+}
+
 /* In a worker. */
 static void opening_run(struct worker_job *j)
 {
 	struct opening *o = container_of(j, struct opening, job);
 	unsigned flags = (o->flags & TAP_OPEN_RDONLY ? IMAGE_RDONLY : 0) |
 			 (o->flags & TAP_OPEN_NO_DIRECT ? IMAGE_NO_DIRECT : 0);
-	int fd = image_open(o->path, flags, &o->direct, &o->why);
 
-	o->fd = fd < 0 ? -1 : fd;
-	o->err = fd < 0 ? fd : 0;
+	if (o->found)
+		o->fd = image_open_below(o->dir, o->name,
+					 flags | (o->device ? 0 : IMAGE_NO_DEVICE),
+					 &o->direct, &o->why);
+	else
+		o->fd = image_open(o->path, flags, &o->direct, &o->why);
+	if (o->fd < 0) {
+		o->err = o->fd;
+		o->fd = -1;
+		return;
+	}
+	if (fstat(o->fd, &o->st))
+		o->err = -errno;
+	else if (o->dotted)
+		o->err = same_file(o);
 }
 
 static bool still_wanted(const struct opening *o)
@@ -70,7 +103,7 @@ static bool still_wanted(const struct opening *o)
 }
 
 /* fd is vd's from now on, or closed. */
-static void keep(struct vdisk *vd, int fd)
+static void keep(struct vdisk *vd, int fd, bool rdonly, const struct stat *st)
 {
 	struct kept *k = malloc(sizeof(*k));
 
@@ -78,19 +111,47 @@ static void keep(struct vdisk *vd, int fd)
 		close(fd);
 		return;
 	}
-	k->fd = fd;
+	*k = (struct kept){ .fd = fd, .rdonly = rdonly, .dev = st->st_dev,
+			    .ino = st->st_ino };
 	list_add(&vd->files, &k->link);
 	vd->n_files++;
 }
 
+/* A file that an image named and that a disk has already.  The locks say the
+ * same where the file system has them. */
+static int check_others(struct opening *o)
+{
+	bool rdonly = o->flags & TAP_OPEN_RDONLY;
+
+	list_for_each(v, &ctl.vdisks) {
+		struct vdisk *vd = container_of(v, struct vdisk, link);
+
+		list_for_each(e, &vd->files) {
+			const struct kept *k = container_of(e, struct kept, link);
+
+			if (k->dev != o->st.st_dev || k->ino != o->st.st_ino ||
+			    (rdonly && k->rdonly))
+				continue;
+			o->why = vd == o->vd ? "this disk has it open already" :
+					       "it is another disk's";
+			return -EBUSY;
+		}
+	}
+	return 0;
+}
+
 static int hand_over(struct opening *o)
 {
-	int err = chan_send_fd(&o->vd->chan, TAP_FD_FILE, o->id, o->fd);
+	int err = o->found ? check_others(o) : 0;
 
+	if (err)
+		return err;
+	err = chan_send_fd(&o->vd->chan, TAP_FD_FILE, o->id, o->fd);
 	o->why = err ? "its descriptor could not be passed" : NULL;
 	if (err)
 		return err;
-	keep(o->vd, o->fd);	/* sent, this one is the duplicate */
+	/* Sent, this one is the duplicate. */
+	keep(o->vd, o->fd, o->flags & TAP_OPEN_RDONLY, &o->st);
 	o->fd = -1;
 	return 0;
 }
@@ -119,36 +180,62 @@ static void opening_done(struct worker_job *j)
 	free(o);
 }
 
-/* --- the duplicate of an adopted disk's file --- */
+/* --- duplicates of an adopted disk's files --- */
 
 struct finding {
 	struct worker_job job;
 	struct vdisk *vd;	/* to be compared, not followed */
 	pid_t pid;
 	int pidfd;		/* ours */
-	int fd;			/* what was found, or -1 */
-	char path[];
+	unsigned n;
+	int *fd;		/* what was found */
 };
+
+/* What a tapdisk has that is a file or a block device was passed to it as one of
+ * its disk's, but for what it writes messages to (0 to 2) and the memory of its
+ * clients. */
+static bool is_image(int dir, const char *name)
+{
+	static const char memfd[] = "/memfd:";
+	char target[sizeof(memfd)];
+	struct stat st;
+	ssize_t n;
+
+	if (name[0] == '.' || atoi(name) < 3)
+		return false;
+	n = readlinkat(dir, name, target, sizeof(target));
+	if (n < 0 || (n >= (ssize_t)sizeof(memfd) - 1 &&
+		      !memcmp(target, memfd, sizeof(memfd) - 1)))
+		return false;
+	return !fstatat(dir, name, &st, 0) &&
+	       (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+}
 
 /* In a worker: a stat(2) may wait for a server. */
 static void finding_run(struct worker_job *j)
 {
 	struct finding *f = container_of(j, struct finding, job);
-	struct stat want, st;
-	char dir[40];
+	char path[40];
 	struct dirent *e;
 	DIR *d;
 
-	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)f->pid);
-	if (stat(f->path, &want))
-		return;
-	d = opendir(dir);
-	while (d && f->fd < 0 && (e = readdir(d))) {
-		if (e->d_name[0] == '.' ||
-		    fstatat(dirfd(d), e->d_name, &st, 0) ||
-		    st.st_dev != want.st_dev || st.st_ino != want.st_ino)
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)f->pid);
+	d = opendir(path);
+	while (d && f->n < FILES_MAX && (e = readdir(d))) {
+		int fd, *more;
+
+		if (!is_image(dirfd(d), e->d_name))
 			continue;
-		f->fd = (int)syscall(SYS_pidfd_getfd, f->pidfd, atoi(e->d_name), 0);
+		fd = (int)syscall(SYS_pidfd_getfd, f->pidfd, atoi(e->d_name), 0);
+		if (fd < 0)
+			continue;
+		more = realloc(f->fd, (f->n + 1) * sizeof(*f->fd));
+		if (!more) {
+			close(fd);
+			break;
+		}
+		f->fd = more;
+		f->fd[f->n++] = fd;
 	}
 	if (d)
 		closedir(d);
@@ -158,36 +245,33 @@ static void finding_done(struct worker_job *j)
 {
 	struct finding *f = container_of(j, struct finding, job);
 	struct vdisk *vd = vdisk_by_pid(f->pid);
+	bool ours = vd && vd == f->vd && vd->state == VD_RUNNING && !vd->n_files;
 
-	if (vd && vd == f->vd && vd->state == VD_RUNNING && !vd->n_files &&
-	    f->fd >= 0)
-		keep(vd, f->fd);
-	else if (f->fd >= 0)
-		close(f->fd);
-	else
-		log_dbg(LOG_CTL, "tapdisk %d: no duplicate of %s", f->pid, f->path);
+	for (unsigned i = 0; i < f->n; i++) {
+		int flags = fcntl(f->fd[i], F_GETFL);
+		struct stat st;
+
+		if (ours && flags >= 0 && !fstat(f->fd[i], &st))
+			keep(vd, f->fd[i], (flags & O_ACCMODE) == O_RDONLY, &st);
+		else
+			close(f->fd[i]);
+	}
+	log_dbg(LOG_CTL, "tapdisk %d: %u duplicates of its files", f->pid, f->n);
+	free(f->fd);
 	close(f->pidfd);
 	free(f);
 }
 
 void broker_adopt(struct vdisk *vd)
 {
-	const char *path = policy_path(vd->spec);
-	struct finding *f;
-	size_t len;
+	struct finding *f = calloc(1, sizeof(*f));
 
-	if (!path)
-		return;
-	len = strlen(path) + 1;
-	f = calloc(1, sizeof(*f) + len);
 	if (!f)
 		return;
 	f->job = (struct worker_job){ .run = finding_run, .done = finding_done };
 	f->vd = vd;
 	f->pid = vd->pid;
-	f->fd = -1;
 	f->pidfd = fcntl(vd->pidfd.fd, F_DUPFD_CLOEXEC, 3);
-	memcpy(f->path, path, len);
 	if (f->pidfd < 0)
 		free(f);
 	else
@@ -198,9 +282,10 @@ void broker_adopt(struct vdisk *vd)
 
 /* Allowed now? */
 static int check(const struct vdisk *vd, uint32_t flags, const char *path,
-		 const char **why)
+		 struct policy_grant *g, const char **why)
 {
-	int err;
+	const struct policy p = { .spec = vd->new_spec, .flags = vd->new_flags,
+				  .dirs = ctl.image_dirs };
 
 	*why = "no open is under way";
 	if (!vd->calling ||
@@ -209,46 +294,62 @@ static int check(const struct vdisk *vd, uint32_t flags, const char *path,
 	*why = "too many files";
 	if (vd->n_files + vd->n_jobs >= FILES_MAX)
 		return -EMFILE;
-	*why = "want an absolute path";
-	if (path[0] != '/')
-		return -EINVAL;
-	err = policy_check(vd->new_spec, vd->new_flags, path, flags);
-	*why = err == -EROFS ? "the disk is read-only"
-			     : "not a file of this disk";
-	return err;
+	return policy_check(&p, path, flags, g, why);
 }
 
-void broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
+static struct opening *opening_new(const char *path, const struct policy_grant *g)
 {
-	size_t len = strlen(path) + 1;
+	size_t len = strlen(path) + 1, dir = 0, name = 0;
+	struct opening *o;
+
+	if (g->found) {
+		dir = strlen(g->dir) + 1;
+		name = strlen(g->name) + 1;
+	}
+	o = calloc(1, sizeof(*o) + len + dir + name);
+	if (!o)
+		return NULL;
+	memcpy(o->path, path, len);
+	memcpy(o->path + len, g->dir, dir);
+	memcpy(o->path + len + dir, g->name, name);
+	o->dir = o->path + len;
+	o->name = o->dir + dir;
+	o->found = g->found;
+	o->device = g->device;
+	o->dotted = g->dotted;
+	o->job = (struct worker_job){ .run = opening_run, .done = opening_done };
+	o->fd = -1;
+	return o;
+}
+
+bool broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
+{
+	static struct policy_grant g;	/* one at a time: the loop's */
 	struct opening *o;
 	const char *why;
-	int err;
+	int err = check(vd, flags, path, &g, &why);
 
-	err = check(vd, flags, path, &why);
 	if (err) {
 		if (log_allowed(&vd->limit))
 			log_warn("%s: refused %s%s to its tapdisk: %s",
 				 vdisk_name(vd), path,
 				 flags & TAP_OPEN_RDONLY ? " (read-only)" : "", why);
 		refuse_file(vd, id, path, err, why);
-		return;
+		return false;
 	}
-	o = calloc(1, sizeof(*o) + len);
+	o = opening_new(path, &g);
 	if (!o) {
 		refuse_file(vd, id, path, -ENOMEM, strerror(ENOMEM));
-		return;
+		return false;
 	}
-	o->job = (struct worker_job){ .run = opening_run, .done = opening_done };
 	o->vd = vd;
 	o->id = id;
 	o->flags = flags | (vd->new_flags & TAP_OPEN_NO_DIRECT);
 	o->round = vd->call.id;
-	o->fd = -1;
-	memcpy(o->path, path, len);
 	list_add(&vd->jobs, &o->link);
 	vd->n_jobs++;
 	worker_submit(ctl.workers, &o->job);
+	return true;
 }
 
 void broker_close(struct vdisk *vd)

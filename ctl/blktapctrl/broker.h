@@ -8,13 +8,15 @@
 #ifndef CTL_BROKER_H
 #define CTL_BROKER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct vdisk;
 
-void broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path);
-/* vd was adopted, open: get a duplicate of its file from its tapdisk, in place of
- * the one that died with the other daemon.  Best effort. */
+/* True: it is being opened; false: refused at once. */
+bool broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path);
+/* vd was adopted, open: get duplicates of its files from its tapdisk, in place of
+ * those that died with the other daemon.  Best effort. */
 void broker_adopt(struct vdisk *vd);
 void broker_close(struct vdisk *vd);	/* the duplicates: locks go */
 void broker_abandon(struct vdisk *vd);	/* what is being opened is for nobody */

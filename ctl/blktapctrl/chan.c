@@ -347,7 +347,7 @@ static struct call *find_call(struct chan *c, const struct tap_hdr *h)
 	return NULL;
 }
 
-static void take_file_ask(struct chan *c, const struct msg *m)
+static bool take_file_ask(struct chan *c, const struct msg *m)
 {
 	struct tap_file_ask a;
 	char path[TAP_TEXT_MAX + 1];
@@ -355,10 +355,10 @@ static void take_file_ask(struct chan *c, const struct msg *m)
 	if (m->hdr->len < sizeof(a) ||
 	    msg_text(m, sizeof(a), path, sizeof(path))) {
 		chan_reply(c, TAP_FILE_RSP, m->hdr->id, -EBADMSG, "bad message");
-		return;
+		return false;
 	}
 	memcpy(&a, m->body, sizeof(a));
-	c->ops->file(c, m->hdr->id, &a, path);
+	return c->ops->file(c, m->hdr->id, &a, path);
 }
 
 static bool is_reply(uint16_t type)
@@ -374,7 +374,7 @@ static bool is_reply(uint16_t type)
 	}
 }
 
-/* False: nobody asked for it. */
+/* False: it should not have come. */
 static bool take(struct chan *c, const struct msg *m)
 {
 	struct call *call;
@@ -383,10 +383,8 @@ static bool take(struct chan *c, const struct msg *m)
 		return take_hello(c, m);
 	if (!c->greeted)
 		return false;
-	if (m->hdr->type == TAP_FILE) {
-		take_file_ask(c, m);
-		return false;	/* counts: a disk asks for few files */
-	}
+	if (m->hdr->type == TAP_FILE)
+		return take_file_ask(c, m);
 	call = find_call(c, m->hdr);
 	if (call) {
 		/* PARAMS + 1 is IMG, NEWDEV + 1 its reply, and so on. */

@@ -36,7 +36,8 @@ struct chan_ops {
 	 * HELLO is answered. */
 	void (*hello)(struct chan *c, const struct tap_hello_rsp *h,
 		      const char *spec);
-	void (*file)(struct chan *c, uint32_t id, const struct tap_file_ask *a,
+	/* It asks for a file.  False: it should not have. */
+	bool (*file)(struct chan *c, uint32_t id, const struct tap_file_ask *a,
 		     const char *path);
 	/* It has closed its ends, or talks nonsense and is mute now. */
 	void (*broken)(struct chan *c, const char *why, bool nonsense);

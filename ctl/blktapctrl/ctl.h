@@ -12,7 +12,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/resource.h>
 
 #include "base/list.h"
 
@@ -31,7 +30,7 @@ struct ctl {
 	const char *tapdisk;	/* program */
 	char **tapdisk_args;	/* NULL-ended: what each is started with, after
 				 * its number */
-	struct rlimit nofile;	/* as it was given to us: children's */
+	const char *const *image_dirs;	/* NULL-ended: policy.h P4 */
 };
 extern struct ctl ctl;
 

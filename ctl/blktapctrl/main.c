@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -47,7 +48,7 @@ static struct {
 } opt = { .level = LOG_LVL_INFO, .level_text = "info", .lock = -1 };
 
 enum { O_FOREGROUND = 'f', O_LOG = 300, O_LEVEL, O_DEBUG, O_TAPDISK, O_ARG,
-       O_POLL };
+       O_POLL, O_IMAGE_DIR };
 
 static const struct opt table[] = {
 	{ O_FOREGROUND, "foreground", NULL, "stay in front; log to stderr" },
@@ -59,6 +60,8 @@ static const struct opt table[] = {
 	{ O_ARG, "tapdisk-arg", "ARG", "one more argument of every tapdisk; may be "
 	  "repeated" },
 	{ O_POLL, "poll-us", "N", "tapdisks may poll for up to N microseconds" },
+	{ O_IMAGE_DIR, "image-dir", "DIR", "images may name files in DIR, to read; "
+	  "may be repeated" },
 	OPT_COMMON,
 	OPT_END
 };
@@ -104,6 +107,19 @@ static void add_option(const char *name, const char *value)
 	add_arg(value);
 }
 
+#define IMAGE_DIRS_MAX 64
+static const char *image_dirs[IMAGE_DIRS_MAX + 1];
+
+static bool add_image_dir(const char *dir)
+{
+	static unsigned n;
+
+	if (dir[strspn(dir, "/")] == '\0' || dir[0] != '/' || n == IMAGE_DIRS_MAX)
+		return false;
+	image_dirs[n++] = dir;
+	return true;
+}
+
 /* 0, or the exit code. */
 static int parse_options(struct opts *o)
 {
@@ -141,6 +157,10 @@ static int parse_options(struct opts *o)
 			if (uint_parse(o->value, 1000000, &us))
 				goto bad;
 			add_option("--poll-us", o->value);
+			break;
+		case O_IMAGE_DIR:
+			if (!add_image_dir(o->value))
+				goto bad;
 			break;
 		case OPT_RUNDIR:
 			dir = o->value;
@@ -214,14 +234,13 @@ static int fill_std(void)
 	return fd < 0 ? -errno : 0;
 }
 
-/* 200 disks have a thousand descriptors. */
+/* 200 disks have a thousand descriptors, and one disk may have as many. */
 static void raise_nofile(void)
 {
 	struct rlimit l;
 
-	if (getrlimit(RLIMIT_NOFILE, &ctl.nofile))
+	if (getrlimit(RLIMIT_NOFILE, &l))
 		return;
-	l = ctl.nofile;
 	l.rlim_cur = l.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &l))
 		log_warn("cannot raise the limit of open files: %s",
@@ -305,6 +324,7 @@ int main(int argc, char **argv)
 	add_option("--log", opt.to == LOG_TO_SYSLOG ? "syslog" : "stderr");
 	add_option("--log-level", opt.level_text);
 	ctl.tapdisk_args = tapdisk_args;
+	ctl.image_dirs = image_dirs;
 	raise_nofile();
 
 	err = names_rundir(&why);

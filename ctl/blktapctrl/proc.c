@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -101,7 +100,6 @@ static _Noreturn void child(char **argv, int listen_fd, int null, bool keep_err,
 	    (!keep_err && dup2(null, 2) < 0) ||
 	    (listen_fd == 3 ? fcntl(3, F_SETFD, 0) : dup2(listen_fd, 3)) < 0)
 		goto fail;
-	setrlimit(RLIMIT_NOFILE, &ctl.nofile);
 #ifdef SYS_close_range
 	syscall(SYS_close_range, 4u, ~0u, 0);
 #endif

@@ -368,10 +368,10 @@ static void on_hello(struct chan *c, const struct tap_hello_rsp *h,
 	adopt_hello(vd_of(c), h, spec);
 }
 
-static void on_file(struct chan *c, uint32_t id, const struct tap_file_ask *a,
+static bool on_file(struct chan *c, uint32_t id, const struct tap_file_ask *a,
 		    const char *path)
 {
-	broker_ask(vd_of(c), id, a->flags, path);
+	return broker_ask(vd_of(c), id, a->flags, path);
 }
 
 static void on_broken(struct chan *c, const char *why, bool nonsense)

@@ -37,13 +37,22 @@ static void use(const struct msg *m)
 			continue;
 		CHECK(strlen(text) == m->hdr->len - offsets[i]);
 		if (!policy_spec(text)) {
-			const char *path = policy_path(text);
+			static const char *const none[] = { NULL };
+			static struct policy_grant g;
+			struct policy p = { text, 0, none };
+			size_t len = 0;
+			const char *own = policy_path(text, &len), *why;
+			char path[TAP_TEXT_MAX + 1] = "/";
 
-			CHECK(!path || (path > text && path[-1] == ':' &&
-					path[0] == '/'));
-			CHECK(policy_check(text, TAP_OPEN_RDONLY, path ? path : "/",
-					   0) < 0);
-			CHECK(!path || !policy_check(text, 0, path, 0));
+			CHECK(!own || (own > text && own[-1] == ':' &&
+				       own[0] == '/' && own + len <= text +
+							strlen(text)));
+			if (own)
+				snprintf(path, sizeof(path), "%.*s", (int)len, own);
+			CHECK(!policy_check(&p, path, 0, &g, &why) == !!own);
+			CHECK(!g.found);
+			p.flags = TAP_OPEN_RDONLY;
+			CHECK(policy_check(&p, path, 0, &g, &why) < 0);
 		}
 	}
 }

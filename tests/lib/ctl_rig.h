@@ -25,7 +25,8 @@
 
 #include <sys/eventfd.h>
 
-struct ctl ctl = { .vdisks = LIST_INIT(ctl.vdisks) };
+static const char *const rig_no_dirs[] = { NULL };
+struct ctl ctl = { .image_dirs = rig_no_dirs, .vdisks = LIST_INIT(ctl.vdisks) };
 
 /* --- proc.c's place: nothing starts, and what is killed dies in the next turn */
 
