@@ -519,6 +519,11 @@ static int add_nodes(struct td_tree *t, unsigned max, unsigned flags, char *why,
 	if (err)
 		return err;
 	t->guest = t->nr - 1;
+	if (line && *t->chain && t->nodes[t->guest].driver->kind != TD_FORMAT) {
+		snprintf(why, why_len, "'%s' has no backing file",
+			 t->nodes[t->guest].driver->name);
+		return -EINVAL;
+	}
 	if (t->nodes[t->guest].driver->kind == TD_FORMAT)
 		err = add_node(t, file_store(t->env), t->nodes[t->guest].arg,
 			       flags);

@@ -110,7 +110,8 @@ enum tap_open_flag {
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
 };
 
-/* spec: TYPE:/path, or FILTER:OPTIONS|TYPE:/path */
+/* spec: TYPE:/path, or FILTER:OPTIONS|TYPE:/path; on further lines the specs of
+ * the backing files, from the top down.  A newline at its end: there is none. */
 struct tap_params {
 	uint32_t flags;		/* TAP_OPEN_* */
 	char spec[];		/* to the end of the payload, <= TAP_TEXT_MAX */

@@ -21,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/kill_point.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "disk/disk.h"
 #include "files.h"
 #include "front.h"
@@ -183,12 +184,12 @@ static uint32_t state(const struct control *c)
 
 static void set_name(const struct control *c)
 {
-	char title[16];
+	char title[16], text[TEXT_SHORT + 1];
+	const char *spec = disk_spec(c->disk);
 
 	if (c->minor < 0)
 		return;
-	log_name("%d%s%s", c->minor, *disk_spec(c->disk) ? " " : "",
-		 disk_spec(c->disk));
+	log_name("%d%s%s", c->minor, *spec ? " " : "", text_spec(spec, text));
 	snprintf(title, sizeof(title), "tapdisk/%d", c->minor);
 	prctl(PR_SET_NAME, title, 0, 0, 0);
 }

@@ -20,6 +20,7 @@
 #include "base/opts.h"
 #include "base/rundir.h"
 #include "base/size.h"
+#include "base/text.h"
 #include "control.h"
 #include "disk/disk.h"
 #include "drivers.h"
@@ -29,12 +30,13 @@
 #include "loop/worker.h"
 #include "sandbox.h"
 #include "standalone.h"
+#include "tap_proto.h"
 
 #define WORKERS 4
 
 enum {
 	OPT_CONTROL = 300, OPT_FD, OPT_LOG, OPT_LOG_LEVEL, OPT_DEBUG, OPT_POLL,
-	OPT_NO_SANDBOX, OPT_KILL_AT, OPT_FOREGROUND, OPT_FEATURES,
+	OPT_NO_SANDBOX, OPT_KILL_AT, OPT_FOREGROUND, OPT_FEATURES, OPT_BACKING,
 };
 
 static const struct opt options[] = {
@@ -45,6 +47,8 @@ static const struct opt options[] = {
 	  "serve one disk without blktapctrl; needs -m and -a" },
 	{ 'm', "minor", "N", "with --foreground: the number of the sockets" },
 	{ 'a', "image", "TYPE:/PATH", "with --foreground: the image" },
+	{ OPT_BACKING, "backing", "SPEC", "with --foreground: what is below the "
+	  "image, from the top down; none: nothing is" },
 	{ 'R', "read-only", NULL, "with --foreground: read-only" },
 	{ 'D', "no-direct", NULL, "with --foreground: through the page cache" },
 	{ OPT_POLL, "poll-us", "N",
@@ -63,7 +67,9 @@ static const struct opt options[] = {
 };
 
 struct config {
-	const char *rundir, *spec, *debug;
+	const char *rundir, *image, *debug;
+	char spec[TAP_TEXT_MAX + 1];	/* the image and what is below it */
+	char below[TAP_TEXT_MAX + 1];
 	uint64_t control, fd, minor, poll_us;
 	bool has_control, has_fd, has_minor, foreground, no_sandbox;
 	unsigned flags;
@@ -126,6 +132,21 @@ static bool number(const struct opts *o, const char *name, uint64_t max,
 	return false;
 }
 
+/* --backing; -1 or the exit status, as below. */
+static int add_below(struct config *c, const char *spec)
+{
+	size_t len = strlen(c->below), room = sizeof(c->below) - len;
+	bool none = !strcmp(spec, "none");
+
+	if (*spec && !strchr(spec, '\n') && (!none || !len) &&
+	    (!len || c->below[len - 1] != '\n') &&
+	    snprintf(c->below + len, room, "\n%s", none ? "" : spec) < (int)room)
+		return -1;
+	fprintf(stderr, "tapdisk: bad --backing '%s': want TYPE:/PATH, or none "
+		"alone\n", spec);
+	return 2;
+}
+
 /* -1: go on; otherwise the exit status. */
 static int one_option(int id, const struct opts *o, struct config *c)
 {
@@ -146,8 +167,10 @@ static int one_option(int id, const struct opts *o, struct config *c)
 		c->has_minor = true;
 		return number(o, "minor", INT32_MAX, &c->minor) ? -1 : 2;
 	case 'a':
-		c->spec = o->value;
+		c->image = o->value;
 		return -1;
+	case OPT_BACKING:
+		return add_below(c, o->value);
 	case 'R':
 		c->flags |= TD_NODE_RDONLY;
 		return -1;
@@ -213,9 +236,19 @@ static int parse(int argc, char **argv, struct config *c)
 			"at most %d bytes\n", RUNDIR_MAX);
 		return 2;
 	}
-	if (c->foreground ? !(c->has_minor && c->spec) :
+	if (c->foreground ? !(c->has_minor && c->image) :
 	    !(c->has_control && c->has_fd)) {
 		usage(stderr);
+		return 2;
+	}
+	if (c->foreground && strchr(c->image, '\n')) {
+		fprintf(stderr, "tapdisk: the name of an image has a newline in it\n");
+		return 2;
+	}
+	if (c->foreground && snprintf(c->spec, sizeof(c->spec), "%s%s", c->image,
+				      c->below) >= (int)sizeof(c->spec)) {
+		fprintf(stderr, "tapdisk: the names of the image and of what is below "
+			"it have more than %u bytes\n", TAP_TEXT_MAX);
 		return 2;
 	}
 	return -1;
@@ -302,14 +335,16 @@ static int start_control(const struct config *c)
 static void opened(void *arg, int err, const char *why)
 {
 	const struct config *c = arg;
+	char text[TEXT_SHORT + 1];
 
+	text_spec(c->spec, text);
 	if (err) {
-		log_err("cannot open %s: %s", c->spec, *why ? why : strerror(-err));
+		log_err("cannot open %s: %s", text, *why ? why : strerror(-err));
 		self.status = 1;
 		loop_stop(self.loop);
 		return;
 	}
-	log_name("%llu %s", (unsigned long long)c->minor, c->spec);
+	log_name("%llu %s", (unsigned long long)c->minor, text);
 	log_info("serving %llu bytes", (unsigned long long)disk_size(self.disk));
 }
 
@@ -388,7 +423,8 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	loop_run(self.loop);
+	if (!self.status)	/* an image that could not be opened at once */
+		loop_run(self.loop);
 	finish();
 	return self.status;
 }

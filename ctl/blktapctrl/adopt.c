@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "broker.h"
 #include "ctl.h"
 #include "minors.h"
@@ -213,6 +214,7 @@ static const char *reconcile(struct vdisk *vd, int minor)
 static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		    const char *spec)
 {
+	char text[TEXT_SHORT + 1];
 	bool half, first = vd->adopting || vd->state == VD_SILENT;
 	const char *why = "a state that cannot be";
 	int state = adopt_state(h);
@@ -247,7 +249,8 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		broker_adopt(vd);
 	if (first)
 		log_info("%s: adopted: tapdisk %d %s%s%s", vdisk_name(vd), vd->pid,
-			 vdisk_state_text(vd->state), *spec ? " " : "", spec);
+			 vdisk_state_text(vd->state), *spec ? " " : "",
+			 text_spec(spec, text));
 	adopt_resolved(vd);
 }
 

@@ -90,7 +90,7 @@ static void explain(const struct op *op, char *buf, size_t len)
 {
 	char text[TEXT_SHORT + 1];
 
-	text_short(op->text, text);
+	text_spec(op->text, text);
 	if (op->undoing || op->step < op->kind->n_steps)
 		snprintf(buf, len, "%s: cannot %s%s%s: %s", name(op),
 			 op->kind->act, *text ? " " : "", text, op->why);
@@ -105,7 +105,7 @@ static void answer(struct op *op)
 		struct tap_disk d;
 		char room[TAP_MSG_MAX - sizeof(struct tap_hdr)];
 	} body;
-	char text[sizeof(op->why) + 384];
+	char text[sizeof(op->why) + 384], spec[TEXT_SHORT + 1];
 
 	if (op->err) {
 		explain(op, text, sizeof(text));
@@ -115,7 +115,7 @@ static void answer(struct op *op)
 	}
 	if (!op->kind->quiet)
 		log_info("%s: %s%s%s: done", name(op), op->kind->act,
-			 *op->text ? " " : "", op->text);
+			 *op->text ? " " : "", text_spec(op->text, spec));
 	ask_reply(&op->ask, 0, 0, &body,
 		  op->kind->tells ? vdisk_tell(op->vd, &body.d, sizeof(body)) : 0);
 }

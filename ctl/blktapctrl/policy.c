@@ -149,17 +149,18 @@ static int check_found(const struct policy *p, const char *path, bool rdonly,
 		len--;
 	if (!next_line(p->spec) && below(own, len, plain, g))
 		return 0;
-	*why = "files other than the image are written to only in its folder";
+	*why = next_line(p->spec) ?
+	       "it is not among the files that were given (tap-ctl --backing)" :
+	       rdonly ? "it is not in the image's folder: give it (tap-ctl "
+			"--backing) or allow its folder (blktapctrl --image-dir)" :
+			"files other than the image are written to only in its "
+			"folder";
 	if (!rdonly)
 		return -EACCES;
 	g->device = true;
 	for (const char *const *d = p->dirs; *d; d++)
 		if (below(*d, strlen(*d), plain, g))
 			return 0;
-	*why = next_line(p->spec) ?
-	       "it is not among the files that were given (tap-ctl --backing)" :
-	       "it is not in the image's folder: give it (tap-ctl --backing) or "
-	       "allow its folder (blktapctrl --image-dir)";
 	return -EACCES;
 }
 

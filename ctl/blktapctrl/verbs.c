@@ -284,7 +284,8 @@ static bool parse(struct request *r, const struct msg *m)
 	} else if (v->text == TEXT_SPEC ||
 		   (v->text == TEXT_MAYBE_SPEC && r->text[0])) {
 		if (policy_spec(r->text)) {
-			refuse(r, -EINVAL, "'%.256s' is not TYPE:/path", r->text);
+			refuse(r, -EINVAL, "'%.256s' is not TYPE:/path, or lines of "
+			       "that", r->text);
 			return false;
 		}
 	}

@@ -108,6 +108,12 @@ static int take_options(struct call *c, struct opts *o, bool *help)
 		case CTL_OPT_JSON:
 			c->json = true;
 			break;
+		case CTL_OPT_BACKING:
+			if (c->n_backing == BACKING_MAX)
+				return call_usage(c, "more than %u --backing",
+						  BACKING_MAX);
+			c->backing[c->n_backing++] = o->value;
+			break;
 		default:
 			err = take_value(c, find_opt(c->verb->opts, id), o->value);
 			if (err)

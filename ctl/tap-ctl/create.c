@@ -66,9 +66,11 @@ int run_spawn(struct call *c)
 int run_create(struct call *c)
 {
 	struct disk k;
-	char path[128];
-	int err = make(c, c->value['a'], &k);
+	char path[128], text[TAP_TEXT_MAX + 1];
+	int err = image_text(c, text);
 
+	if (!err)
+		err = make(c, text, &k);
 	if (err)
 		return err;
 	if (c->json)

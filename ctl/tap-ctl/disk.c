@@ -4,7 +4,10 @@
 
 int run_plain(struct call *c)
 {
-	int err = ask(c, c->value['a'] ? c->value['a'] : "", 0, NULL, NULL);
+	char text[TAP_TEXT_MAX + 1];
+	int err = image_text(c, text);
 
+	if (!err)
+		err = ask(c, text, 0, NULL, NULL);
 	return err ? err : print_done(c);
 }

@@ -50,6 +50,7 @@ static void split_spec(struct disk *k)
 int disk_parse(struct disk *k, const struct msg *m)
 {
 	const struct tap_disk *d = m->body;	/* aligned: see msg.h */
+	char *nl;
 
 	if (m->hdr->len < sizeof(*d) ||
 	    msg_text(m, sizeof(*d), k->spec, sizeof(k->spec)))
@@ -61,6 +62,10 @@ int disk_parse(struct disk *k, const struct msg *m)
 	k->img = d->img;
 	if (k->state & TAP_ST_CLOSED)
 		k->spec[0] = '\0';	/* the last image is not its any more */
+	nl = strchr(k->spec, '\n');
+	k->backing = nl ? nl + 1 : NULL;
+	if (nl)
+		*nl = '\0';
 	split_spec(k);
 	return 0;
 }
@@ -178,6 +183,24 @@ static void set_text(json_t *j, const char *key, const char *s, bool known)
 	json_object_set_new(j, key, known ? text_json(s) : json_null());
 }
 
+/* An array of what was given below the image, null if nothing was said. */
+static json_t *backing_json(const struct disk *k)
+{
+	json_t *all = k->backing ? json_array() : json_null();
+	const char *s = k->backing;
+	char line[TAP_TEXT_MAX + 1];
+
+	while (s && *s) {
+		size_t n = strcspn(s, "\n");
+
+		memcpy(line, s, n);
+		line[n] = '\0';
+		json_array_append_new(all, text_json(line));
+		s += n + (s[n] == '\n');
+	}
+	return all;
+}
+
 json_t *disk_json(const struct disk *k)
 {
 	bool named = k->minor >= 0, args = has_args(k);
@@ -191,6 +214,7 @@ json_t *disk_json(const struct disk *k)
 	set_text(j, "type", k->type, args);
 	set_text(j, "path", k->path, args);
 	set_text(j, "args", k->spec, args);
+	json_object_set_new(j, "backing", backing_json(k));
 	set_number(j, "size", (int64_t)k->img.bytes, open);
 	set_number(j, "sector_size", k->img.sector_size, open);
 	set_number(j, "physical_sector_size", k->img.phys_size, open);

@@ -22,7 +22,9 @@
 #define TAPCTL "tap-ctl"
 
 /* Option ids beyond the letters and OPT_COMMON's. */
-enum { CTL_OPT_JSON = 300, CTL_OPT_DEBUG, CTL_OPT_NR };
+enum { CTL_OPT_JSON = 300, CTL_OPT_DEBUG, CTL_OPT_BACKING, CTL_OPT_NR };
+
+#define BACKING_MAX 256
 
 struct call;
 
@@ -48,6 +50,8 @@ struct call {
 	const struct verb *verb;
 	const char *value[CTL_OPT_NR];	/* by option id; "" without a value */
 	const char *operand;	/* or NULL */
+	const char *backing[BACKING_MAX];	/* --backing, in order */
+	unsigned n_backing;
 	int32_t pid, minor;	/* -1: not given */
 	uint32_t timeout;	/* seconds, 0: not given */
 	uint32_t patience;	/* seconds that an answer may take */
@@ -61,6 +65,11 @@ typedef int reply_fn(void *arg, const struct msg *m);
 int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
 	void *arg);
 
+/* image.c */
+/* What the daemon is told of -a and --backing, a line each ("" without -a), in
+ * text, which has TAP_TEXT_MAX + 1 bytes. */
+int image_text(const struct call *c, char *text);
+
 /* print.c */
 
 /* One disk as the daemon tells it. */
@@ -68,7 +77,8 @@ struct disk {
 	int32_t pid, minor;	/* -1: none */
 	uint32_t state, flags;	/* TAP_ST_*, TAP_OPEN_* */
 	struct tap_img img;	/* zeroes unless open */
-	char spec[TAP_TEXT_MAX + 1];
+	char spec[TAP_TEXT_MAX + 1];	/* the first line */
+	const char *backing;	/* in spec's room: the others; NULL: none were given */
 	char type[64];		/* of the store, without the filters above it */
 	const char *path;	/* in spec; what follows the store's "TYPE:" */
 };

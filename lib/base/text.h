@@ -7,4 +7,8 @@
 #define TEXT_SHORT 255
 const char *text_short(const char *s, char *buf);
 
+/* The same of a spec: its first line, and of the others their number, as
+ * "qcow2:/srv/a (2 below)"; " (none below)" if what follows is nothing. */
+const char *text_spec(const char *spec, char *buf);
+
 #endif

@@ -71,7 +71,7 @@ says "" tap-ctl list
 # The short way.
 says "$RUN/tapdisk-0" tap-ctl create -a "aio:$T/a.img" -d ignored
 pid=$(tap-ctl list --json | jq '.[0].pid')
-keys='["args","direct","marker","minor","nbd","path","physical_sector_size","pid",'
+keys='["args","backing","direct","marker","minor","nbd","path","physical_sector_size","pid",'
 keys+='"read_only","ring","sector_size","size","state","type","unpause_failed"]'
 json 'keys' "$keys" tap-ctl create -a "aio:$T/b.img" -R -D
 json '[.minor, .state, .type, .path, .read_only, .direct, .size]' \

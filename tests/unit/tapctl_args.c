@@ -12,8 +12,11 @@
 #include "base/rundir.h"
 
 #include "../../ctl/tap-ctl/args.c"
+#include "../../ctl/tap-ctl/image.c"
 #include "../../ctl/tap-ctl/print.c"
 #include "../../ctl/tap-ctl/verbs.c"
+
+static char text[TAP_TEXT_MAX + 1];
 
 /* The table's functions: only their addresses are wanted here. */
 #define STUB(f) int f(struct call *c) { (void)c; return 0; }
@@ -24,12 +27,13 @@ STUB(run_major)
 
 static struct call call;
 static bool help;
-static char err_text[512];
+static char err_text[8192];
 
-/* Parse "VERB WORD WORD"; stderr goes to err_text. */
+/* Parse "VERB WORD WORD" and what it makes of an image; stderr goes to
+ * err_text. */
 static int parse(const char *line)
 {
-	static char buf[256];	/* the call points into it */
+	static char buf[8192];	/* the call points into it */
 	char *argv[16], *p = buf;
 	FILE *was = stderr;
 	int argc = 0, err;
@@ -46,6 +50,8 @@ static int parse(const char *line)
 	memset(err_text, 0, sizeof(err_text));
 	stderr = fmemopen(err_text, sizeof(err_text), "w");
 	err = call_parse(&call, argc, argv, &help);
+	if (!err && !help)
+		err = image_text(&call, text);
 	fclose(stderr);
 	stderr = was;
 	/* One line for a failure, none for success. */
@@ -101,6 +107,39 @@ static void test_bad_command_lines(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		if (parse(bad[i]) != -EINVAL)
 			fail_msg("'%s' was taken", bad[i]);
+}
+
+static void test_what_is_below_follows_in_lines(void **state)
+{
+	char line[5000];
+	int n;
+
+	(void)state;
+	assert_int_equal(parse("create -a aio:/x"), 0);
+	assert_string_equal(text, "aio:/x");
+	assert_int_equal(parse("open -m 1 --backing q:/b -a q:/a --backing r:/c"), 0);
+	assert_string_equal(text, "q:/a\nq:/b\nr:/c");
+	assert_int_equal(parse("unpause -m 1 -a q:/a --backing none"), 0);
+	assert_string_equal(text, "q:/a\n");
+	assert_int_equal(parse("unpause -m 1"), 0);
+	assert_string_equal(text, "");
+	assert_int_equal(parse("unpause -m 1 --backing q:/b"), -EINVAL);
+	assert_int_equal(parse("create -a q:/a --backing none --backing q:/b"),
+			 -EINVAL);
+	assert_int_equal(parse("create -a q:/a --backing="), -EINVAL);
+	/* A newline in a name would make it two. */
+	assert_int_equal(parse("create -a q:/a\naio:/etc/shadow"), -EINVAL);
+	assert_int_equal(parse("create -a q:/a --backing q:/b\nq:/c"), -EINVAL);
+
+	/* As long as may be, and one more. */
+	n = snprintf(line, sizeof(line), "create -a %03839d", 0);
+	assert_int_equal(parse(line), 0);
+	snprintf(line + n, sizeof(line) - (size_t)n, " --backing none");
+	assert_int_equal(parse(line), 0);
+	assert_int_equal(strlen(text), TAP_TEXT_MAX);
+	snprintf(line + n, sizeof(line) - (size_t)n, " --backing x");
+	assert_int_equal(parse(line), -ENAMETOOLONG);
+	assert_non_null(strstr(err_text, "3841 bytes of names are too many"));
 }
 
 static void test_tapdisk3_options_without_support(void **state)
@@ -161,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_values_reach_the_call),
 		cmocka_unit_test(test_bad_command_lines),
+		cmocka_unit_test(test_what_is_below_follows_in_lines),
 		cmocka_unit_test(test_tapdisk3_options_without_support),
 		cmocka_unit_test(test_a_marker_names_the_disk),
 		cmocka_unit_test(test_the_table_is_sound),

@@ -69,7 +69,10 @@ static const struct line lines[] = {
 	  "       5    3 0x220        aio /d|e:f\n" },
 	{ 5, 3, 0, "ram:1G", "pid=5 minor=3 state=0 args=ram:1G\n",
 	  "       5    3    0        ram 1G\n" },
-	{ 5, 3, 0, "aio:/a\n\033[2Jb", "pid=5 minor=3 state=0 args=aio:/a??[2Jb\n",
+	{ 5, 3, 0, "qcow2:/a\nqcow2:/b\naio:/c",
+	  "pid=5 minor=3 state=0 args=qcow2:/a\n",
+	  "       5    3    0      qcow2 /a\n" },
+	{ 5, 3, 0, "aio:/a\t\033[2Jb", "pid=5 minor=3 state=0 args=aio:/a??[2Jb\n",
 	  "       5    3    0        aio /a??[2Jb\n" },
 };
 
@@ -164,6 +167,37 @@ static void test_json_of_a_disk(void **state)
 	json_decref(j);
 }
 
+static void test_json_of_what_is_below(void **state)
+{
+	static const struct { const char *spec, *want; } t[] = {
+		{ "qcow2:/a", "null" },
+		{ "qcow2:/a\n", "[]" },
+		{ "qcow2:/a\nqcow2:/b", "[\"qcow2:/b\"]" },
+		{ "qcow2:/a\nqcow2:/b\naio:/c", "[\"qcow2:/b\",\"aio:/c\"]" },
+	};
+	struct disk k;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		json_t *j;
+		char *got;
+
+		assert_int_equal(from_wire(&k, 9, 4, 0, t[i].spec), 0);
+		j = disk_json(&k);
+		got = json_dumps(json_object_get(j, "backing"),
+				 JSON_COMPACT | JSON_ENCODE_ANY);
+		assert_string_equal(got, t[i].want);
+		assert_string_equal(json_string_value(json_object_get(j, "args")),
+				    "qcow2:/a");
+		assert_string_equal(json_string_value(json_object_get(j, "type")),
+				    "qcow2");
+		assert_string_equal(json_string_value(json_object_get(j, "path")),
+				    "/a");
+		free(got);
+		json_decref(j);
+	}
+}
+
 static void test_json_of_a_name_that_is_not_utf8(void **state)
 {
 	json_t *j = text_json("/\xff\xc3z");
@@ -224,6 +258,7 @@ int main(void)
 		cmocka_unit_test(test_state_words),
 		cmocka_unit_test(test_broken_disk_is_refused),
 		cmocka_unit_test(test_json_of_a_disk),
+		cmocka_unit_test(test_json_of_what_is_below),
 		cmocka_unit_test(test_json_of_a_name_that_is_not_utf8),
 		cmocka_unit_test(test_marker_of_the_default_run_directory),
 		cmocka_unit_test(test_error_lines_name_disk_act_and_reason),
