@@ -55,7 +55,7 @@ FUNC := $(patsubst tests/func/%.c,$(BUILD)/func/%,$(FUNC_SRC))
 CRASH := $(BUILD)/crash/crash
 
 LIBS := -laio -lz -lpthread
-TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp -lcrypto -largon2
+TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp -lzstd -lcrypto -largon2
 CTRL_LIBS := $(LIBS) -ljansson
 TAPIMG_LIBS := $(LIBS) -ljansson
 
