@@ -25,19 +25,20 @@ struct luks_io {
 /* What one key slot may cost whoever opens it.  A slot that wants more is not
  * tried; 0: the default. */
 struct luks_limits {
-	uint64_t iterations;	/* of PBKDF2; default LUKS_ITERATIONS_MAX */
-	uint32_t memory_kib;	/* of Argon2; default LUKS_MEMORY_KIB_MAX */
-	uint32_t passes;	/* of Argon2; default LUKS_PASSES_MAX */
+	uint64_t iterations;	/* of PBKDF2 */
+	uint64_t memory_kib;	/* of Argon2 */
+	uint64_t work_kib;	/* of Argon2: memory times passes */
 };
-#define LUKS_ITERATIONS_MAX 100000000u
+#define LUKS_ITERATIONS_MAX 50000000u
 #define LUKS_MEMORY_KIB_MAX (1024u * 1024)
-#define LUKS_PASSES_MAX 64u
+#define LUKS_WORK_KIB_MAX (64u * 1024 * 1024)
 
 struct luks_info {
 	unsigned version;	/* 1, 2 */
 	uint64_t payload;	/* where data begins; means nothing in qcow2 */
 	uint64_t length;	/* of the data; 0: up to the end of the file */
-	uint64_t first_sector;	/* number of its first sector, of 512 bytes */
+	uint64_t first_sector;	/* number of its first 512 bytes, for the vector */
+	const char *note;	/* what the owner should hear of, or NULL */
 };
 
 /* Read and check the header, try every passphrase on every slot.  A header may be
@@ -55,7 +56,7 @@ struct luks_format {
 	const char *cipher;	/* "aes" */
 	const char *mode;	/* "xts-plain64" */
 	const char *hash;	/* "sha256" */
-	size_t key_len;		/* bytes of the key; 64 */
+	size_t key_len;		/* bytes of the key; 64 for xts, else 32 */
 	uint32_t sector;	/* version 2: bytes of an encrypted sector; 512 */
 	unsigned iter_ms;	/* how long trying a passphrase takes; 2000 */
 };
@@ -64,7 +65,8 @@ struct luks_format {
  * that is no format (crypt_luks_format() says why). */
 uint64_t crypt_luks_header_bytes(const struct luks_format *f);
 
-/* Write it.  All of crypt_luks_header_bytes() is written, key material last. */
+/* Write it: all of crypt_luks_header_bytes(), what makes it valid last.  0, or
+ * -errno and `why`. */
 int crypt_luks_format(const struct luks_io *io, const struct luks_format *f,
 		      const struct td_secret *passphrase, char *why,
 		      size_t why_len);
