@@ -530,6 +530,41 @@ static int add_nodes(struct td_tree *t, unsigned max, unsigned flags, char *why,
 	return err;
 }
 
+/* A tree without nodes yet; NULL: no memory. */
+static struct td_tree *tree_alloc(struct td_env *e, struct td_tree *above,
+				  const char *spec, unsigned max)
+{
+	struct td_tree *t = calloc(1, sizeof(*t) + max * sizeof(t->nodes[0]));
+
+	if (!t)
+		return NULL;
+	t->env = e;
+	t->above = above;
+	t->depth = above ? above->depth + 1 : 0;
+	t->done_tail = &t->done_head;
+	loop_work_init(&t->work, run_done);
+	t->spec = strdup(spec);
+	if (t->spec)
+		return t;
+	free(t);
+	return NULL;
+}
+
+/* Its nodes are there, or err. */
+static int tree_made(struct td_tree *t, int err, struct td_tree **out)
+{
+	if (!err) {
+		t->ctl_ctx = calloc(1, t->ctx_size);
+		if (!t->ctl_ctx)
+			err = -ENOMEM;
+	}
+	if (err)
+		td_tree_free(t);
+	else
+		*out = t;
+	return err;
+}
+
 static int tree_new(struct td_env *e, struct td_tree *above, const char *spec,
 		    unsigned flags, struct td_tree **out, char *why, size_t why_len)
 {
@@ -540,32 +575,26 @@ static int tree_new(struct td_env *e, struct td_tree *above, const char *spec,
 	why[0] = '\0';
 	if (max > TD_TREE_DEPTH)
 		max = TD_TREE_DEPTH;
-	t = calloc(1, sizeof(*t) + (max + 1) * sizeof(t->nodes[0]));
+	t = tree_alloc(e, above, spec, max + 1);	/* and a format's file */
 	if (!t)
 		return -ENOMEM;
-	t->env = e;
-	t->above = above;
-	t->depth = above ? above->depth + 1 : 0;
-	t->done_tail = &t->done_head;
-	loop_work_init(&t->work, run_done);
-	t->spec = strdup(spec);
-	err = t->spec ? add_nodes(t, max, flags, why, why_len) : -ENOMEM;
+	err = add_nodes(t, max, flags, why, why_len);
 	if (!err && t->depth > TD_CHAIN_MAX) {
 		snprintf(why, why_len, "more than %u images in one chain",
 			 TD_CHAIN_MAX);
 		err = -ELOOP;
 	}
-	if (!err) {
-		t->ctl_ctx = calloc(1, t->ctx_size);
-		if (!t->ctl_ctx)
-			err = -ENOMEM;
-	}
-	if (err) {
-		td_tree_free(t);
-		return err;
-	}
-	*out = t;
-	return 0;
+	return tree_made(t, err, out);
+}
+
+int td_tree_store(struct td_node *n, const char *path, unsigned flags,
+		  struct td_tree **out)
+{
+	struct td_tree *t = tree_alloc(n->env, n->tree, path, 1);
+
+	if (!t)
+		return -ENOMEM;
+	return tree_made(t, add_node(t, file_store(t->env), t->spec, flags), out);
 }
 
 int td_tree_new(struct td_env *e, const char *spec, unsigned flags,

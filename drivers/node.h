@@ -31,6 +31,9 @@ int td_tree_new(struct td_env *e, const char *spec, unsigned flags,
 /* The same, for a file that the image of node n names or needs. */
 int td_tree_below(struct td_node *n, const char *spec, unsigned flags,
 		  struct td_tree **t, char *why, size_t why_len);
+/* One node alone: the store of a file by its path. */
+int td_tree_store(struct td_node *n, const char *path, unsigned flags,
+		  struct td_tree **t);
 void td_tree_free(struct td_tree *t);		/* closed, or never opened */
 /* The spec (all lines) of the backing file of t's image that the operator gave:
  * NULL: none was, the image decides; "": there must be none. */

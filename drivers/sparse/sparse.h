@@ -191,8 +191,8 @@ struct sparse_format {
  * sparse_open() with its sparse_format. */
 #define SPARSE_CAPS (TD_CAP_WRITE | TD_CAP_FLUSH | TD_CAP_DISCARD | TD_CAP_ZEROES | \
 		     TD_CAP_EXTENTS | TD_CAP_RESIZE)
-size_t sparse_node_ctx(void);
-size_t sparse_req_ctx(void);
+#define SPARSE_NODE_CTX 2048u	/* of td_driver.node_ctx and .req_ctx */
+#define SPARSE_REQ_CTX 512u
 void sparse_open(struct td_node *n, struct td_req *r, const struct sparse_format *f,
 		 size_t priv_size);
 void sparse_submit(struct td_node *n, struct td_req *r);
