@@ -84,10 +84,28 @@ static void space_new(struct judge *g, uint64_t cluster)
 		err(1, "image_judge");
 }
 
+/* An image that is bad enough is not looked at to its end: it could be without. */
+static bool enough(const struct judge *g)
+{
+	return g->j->errors > 20;
+}
+
+/* Whether a table lies in the file, or almost. */
+static bool inside(struct judge *g, uint64_t off, uint64_t len, const char *what)
+{
+	if (range_ok(off, len, g->m->size + g->cluster))
+		return true;
+	wrong(g, "%s at %#llx does not lie in the file", what,
+	      (unsigned long long)off);
+	return false;
+}
+
 /* One more reference to the clusters of [off, off + len). */
 static bool refer(struct judge *g, uint64_t off, uint64_t len, bool meta,
 		  const char *what)
 {
+	if (!inside(g, off, len, what))
+		return false;
 	for (uint64_t i = off / g->cluster; i <= (off + len - 1) / g->cluster; i++) {
 		struct space *s = &g->space[i];
 
@@ -199,7 +217,9 @@ static void l2_entry(struct judge *g, uint64_t at, bool active)
 
 static void l1_table(struct judge *g, uint64_t l1, uint64_t n, bool active)
 {
-	for (uint64_t i = 0; i < n; i++) {
+	if (!inside(g, l1, n * 8, "L1 table"))
+		return;
+	for (uint64_t i = 0; i < n && !enough(g); i++) {
 		uint64_t l2 = be64_at(g, l1 + i * 8) & OFFSET_MASK;
 		uint64_t c = l2 / g->cluster;
 
@@ -227,7 +247,9 @@ static void snapshots(struct judge *g, unsigned n, uint64_t at)
 {
 	uint64_t start = at;
 
-	for (unsigned i = 0; i < n; i++) {
+	if (!inside(g, at, n * 40ull, "the snapshot table"))
+		return;
+	for (unsigned i = 0; i < n && !enough(g); i++) {
 		unsigned char b[40];
 
 		mem_image_read(g->m, at, b, sizeof(b));
@@ -307,8 +329,9 @@ static void judge_qcow2(struct judge *g)
 	refer(g, 0, g->cluster, true, "the header");
 	if (n)
 		refer(g, l1, n * 8, true, "the L1 table");
-	refer(g, g->reftable, g->reftable_bytes, true, "the refcount table");
-	for (uint64_t i = 0; i < g->reftable_bytes; i += 8) {
+	if (!refer(g, g->reftable, g->reftable_bytes, true, "the refcount table"))
+		return;
+	for (uint64_t i = 0; i < g->reftable_bytes && !enough(g); i += 8) {
 		uint64_t e = be64_at(g, g->reftable + i);
 
 		if (e & (g->cluster - 1))
@@ -318,6 +341,8 @@ static void judge_qcow2(struct judge *g)
 	}
 	l1_table(g, l1, n, true);
 	snapshots(g, be32_at(g, 60), be64_at(g, 64));
+	if (enough(g))
+		return;
 	counts(g);
 	copied(g, l1, n);
 }
@@ -340,7 +365,8 @@ static void judge_qcow(struct judge *g)
 	/* Tables may lie anywhere, so by sectors. */
 	space_new(g, 512);
 	refer(g, 0, 48, false, "the header");
-	refer(g, l1, n * 8, false, "the L1 table");
+	if (n > g->m->size || !refer(g, l1, n * 8, false, "the L1 table"))
+		return;
 	for (uint64_t i = 0; i <= (l1 + n * 8 - 1) / 512 && i < g->clusters; i++)
 		g->space[i].meta = true;
 	for (uint64_t i = 0; i < n; i++) {
@@ -352,7 +378,7 @@ static void judge_qcow(struct judge *g)
 		refer(g, l2, min_u64(entries * 8, g->m->size - l2), true,
 		      "an L2 table");
 	}
-	for (uint64_t i = 0; i < n; i++) {
+	for (uint64_t i = 0; i < n && !enough(g); i++) {
 		uint64_t l2 = be64_at(g, l1 + i * 8);
 
 		for (uint64_t k = 0; l2 && k < entries; k++) {
@@ -391,28 +417,35 @@ static void judge_vmdk(struct judge *g)
 		return;
 	if (le_at(g, 8, 4) & 2)
 		dirs[1] = le_at(g, 48, 8);
-	if (!is_pow2(grain) || !per || per > 512 || !dirs[0]) {
+	if (!is_pow2(grain) || grain > 1u << 21 || !per || per > 512 || !dirs[0] ||
+	    capacity > 1ull << 40) {
 		wrong(g, "header");
 		return;
 	}
 	space_new(g, 512);
 	n = (capacity + grain * per - 1) / (grain * per);
+	if (n > g->m->size || dirs[0] > g->m->size ||
+	    dirs[1] > g->m->size) {
+		wrong(g, "header");
+		return;
+	}
 	refer(g, 0, 512, true, "the header");
 	for (unsigned d = 0; d < 2; d++) {
-		if (dirs[d])
-			refer(g, dirs[d] * 512, n * 4, true, "a grain directory");
-		for (uint64_t i = 0; dirs[d] && i < n; i++) {
+		if (dirs[d] && !refer(g, dirs[d] * 512, n * 4, true,
+				      "a grain directory"))
+			return;
+		for (uint64_t i = 0; dirs[d] && i < n && !enough(g); i++) {
 			uint64_t t = le_at(g, dirs[d] * 512 + i * 4, 4);
 
 			if (t)
 				refer(g, t * 512, per * 4, true, "a grain table");
 		}
 	}
-	for (uint64_t i = 0; i < n; i++) {
+	for (uint64_t i = 0; i < n && !enough(g); i++) {
 		uint64_t t = le_at(g, dirs[0] * 512 + i * 4, 4);
 		uint64_t u = dirs[1] ? le_at(g, dirs[1] * 512 + i * 4, 4) : 0;
 
-		for (uint64_t k = 0; k < per; k++) {
+		for (uint64_t k = 0; (t || u) && k < per; k++) {
 			uint64_t e = t ? le_at(g, t * 512 + k * 4, 4) : 0;
 			uint64_t f = u ? le_at(g, u * 512 + k * 4, 4) : 0;
 
