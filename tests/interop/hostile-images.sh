@@ -1,0 +1,131 @@
+#!/bin/bash
+# Damaged and hostile images are refused with a message, or they run and what they
+# say is contained: errors, no crash, no endless work, no table overwritten by a
+# guest, bounded memory.
+#
+# Each is used as a guest might, read-only and for writing, in memory.
+# ONLY=NAME: that one, with all that is said.
+# TIMEOUT: 300
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires qemu-img qemu-io python3
+TRY=$BUILD/func/imgtry
+has() { tapdisk --features | grep -qw "$1"; }
+has qcow2 || skip "no qcow2 driver"
+
+d=$T/images
+mkdir "$d"
+io=(-c 'write -q -P 1 0 70k' -c 'write -q -P 2 1M 200k')
+make_good()
+{
+	cd "$d" || return 1
+	truncate -s 2M flat.raw
+	dd if=/dev/urandom of=base.raw bs=1M count=2 status=none
+	qemu-img create -q -f qcow2 a.qcow2 4M
+	qemu-io "${io[@]}" a.qcow2
+	qemu-img create -q -f qcow2 -o compat=0.10 v2.qcow2 4M
+	qemu-io "${io[@]}" v2.qcow2
+	qemu-img create -q -f qcow2 -o cluster_size=4k small.qcow2 4M
+	qemu-io "${io[@]}" small.qcow2
+	cp a.qcow2 snap.qcow2
+	qemu-img snapshot -c one snap.qcow2
+	qemu-io -c 'write -q -P 3 16k 100k' snap.qcow2
+	qemu-img create -q -f qcow2 wide.qcow2 1100M
+	qemu-io -c 'write -q -P 3 0 4k' -c 'write -q -P 4 600M 4k' wide.qcow2
+	qemu-img create -q -f qcow2 -o extended_l2=on ext.qcow2 4M
+	qemu-io "${io[@]}" ext.qcow2
+	yes 'it packs well' | head -c 1M >text.raw
+	qemu-img convert -c -f raw -O qcow2 text.raw packed.qcow2
+	qemu-img create -q -f qcow2 -b base.raw -F raw child.qcow2 4M
+	qemu-img create -q -f qcow2 -o data_file=data.raw data.qcow2 4M
+	qemu-io "${io[@]}" data.qcow2
+	if has qcow; then
+		qemu-img create -q -f qcow a.qcow 4M
+		qemu-io "${io[@]}" a.qcow
+	fi
+	if has vmdk; then
+		qemu-img create -q -f vmdk a.vmdk 4M
+		qemu-io "${io[@]}" a.vmdk
+	fi
+}
+(make_good) >"$T/make.out" 2>&1 || fail "cannot make images: $(cat "$T/make.out")"
+python3 "$TOP/tests/lib/hostile_images.py" "$d" >"$T/list" ||
+	fail "cannot make the bad ones"
+
+bad=0 n=0
+wrong()
+{
+	bad=$((bad + 1))
+	echo "WRONG: $name: $*"
+	head -n 12 "$T/out"
+}
+# Whether "changed A+B ..." of the output touches OFFSET+LENGTH.
+touches()
+{
+	local from=${1%+*} len=${1#*+} c
+	for c in $(sed -n 's/^changed//p' "$T/out"); do
+		[ "${c%+*}" -lt $((from / 512 * 512 + len)) ] &&
+			[ $((${c%+*} + ${c#*+})) -gt "$from" ] && return 0
+	done
+	return 1
+}
+# try OPTION...: status in RC
+try()
+{
+	# shellcheck disable=SC2086
+	timeout 70 "$TRY" "$@" "$spec" $files >"$T/out" 2>&1
+	RC=$?
+	[ $RC = 0 ] || [ $RC = 3 ] || wrong "status $RC ($*)"
+	[ $RC != 3 ] || [ "$(sed -n 's/^refused: //p' "$T/out" | wc -c)" -gt 8 ] ||
+		wrong "refused without a reason"
+	local kib
+	kib=$(sed -n 's/^memory //p' "$T/out")
+	[ -n "$SAN" ] || [ "${kib:-0}" -lt 150000 ] || wrong "took $kib KiB"
+	[ -z "${ONLY:-}" ] || { echo "--- $*"; cat "$T/out"; }
+}
+says() { grep -E '^refused: ' "$T/out" | grep -qiE -- "$words"; }
+failures() { awk '/^(read|write) / { n += $3 } END { print n + 0 }' "$T/out"; }
+# Incompatible bit 1, as od shows the eight bytes.
+marked() { [ $((0x$(od -An -tx1 -j79 -N1 "$1" | tr -d ' ') & 2)) != 0 ]; }
+
+while IFS=$'\t' read -r name spec files outcome words keep; do
+	[ -z "${ONLY:-}" ] || [ "$ONLY" = "$name" ] || continue
+	n=$((n + 1))
+	try --ro
+	case $outcome in
+	refuse)
+		[ $RC = 3 ] || wrong "opened read-only"
+		[ $RC != 3 ] || says || wrong "does not say '$words'" ;;
+	ro)	[ $RC = 0 ] || wrong "not opened read-only" ;;
+	good)	[ $RC = 0 ] && [ "$(failures)" = 0 ] || wrong "read-only: not good" ;;
+	esac
+	[ -z "$(sed -n 's/^changed //p' "$T/out")" ] || wrong "changed, read-only"
+
+	try --save "$T/after"
+	case $outcome in
+	refuse|ro)
+		[ $RC = 3 ] || wrong "opened for writing"
+		[ $RC != 3 ] || says || wrong "does not say '$words'" ;;
+	good)	[ $RC = 0 ] && [ "$(failures)" = 0 ] || wrong "not good" ;;
+	corrupt)
+		[ $RC = 3 ] || marked "$T/after" || wrong "not marked as corrupt"
+		[ $RC = 3 ] || [ "$(failures)" != 0 ] || wrong "no errors" ;;
+	corrupt-v2)
+		[ $RC = 3 ] || [ "$(failures)" != 0 ] || wrong "no errors" ;;
+	esac
+	[ "$keep" = - ] || for k in $keep; do
+		# The header's feature bits and reserved space may change.
+		[ "$k" != 0+104 ] || {
+			cmp -s <(head -c 72 "${files%% *}") <(head -c 72 "$T/after") ||
+				[ "$(head -c 36 "${files%% *}" | md5sum)" = \
+				"$(head -c 36 "$T/after" | md5sum)" ] ||
+				wrong "the header was changed"
+			continue
+		}
+		touches "$k" && [ $RC = 0 ] && echo "note: $name: bytes at $k changed"
+	done
+	rm -f "$T/after"
+done <"$T/list"
+[ "$n" -gt 0 ] || fail "no image was tried"
+[ $bad = 0 ] || fail "$bad of $n"
+echo "$n images"

@@ -1,0 +1,533 @@
+#!/usr/bin/env python3
+"""Makes images that nobody should trust from good ones, by poking bytes.
+
+    hostile_images.py DIR
+
+DIR has the good images that hostile-images.sh makes.  For each bad one a line, its
+fields parted by tabs:
+
+    NAME  SPEC  FILES  OUTCOME  WORDS  KEEP
+
+OUTCOME is
+    refuse   it is not opened, with a message that has WORDS (a regular expression)
+    ro       it is opened read-only alone; else as refuse
+    runs     it may be opened or refused; whatever is asked of it then is answered
+    corrupt  it runs, and when it has been used it is marked as corrupt
+    good     it is opened, and nothing fails
+KEEP: OFFSET+LENGTH of bytes of the file that no guest may change, or "-".
+"""
+import os
+import struct
+import sys
+
+OFF = 0x00fffffffffffe00
+
+
+class Image:
+    """A copy of a good image, and where its parts are."""
+
+    def __init__(self, base):
+        self.b = bytearray(open(os.path.join(DIR, base), 'rb').read())
+        self.keep = []
+
+    def put(self, at, fmt, *v):
+        need = at + struct.calcsize(fmt)
+        if need > len(self.b):
+            self.b += bytes(need - len(self.b))
+        struct.pack_into(fmt, self.b, at, *v)
+
+    def get(self, at, fmt):
+        return struct.unpack_from(fmt, self.b, at)[0]
+
+    def q(self, at):
+        return self.get(at, '>Q')
+
+    # qcow2
+    @property
+    def l1(self): return self.q(40)
+    @property
+    def l2(self): return self.q(self.l1) & OFF
+    @property
+    def reft(self): return self.q(48)
+    @property
+    def refb(self): return self.q(self.reft)
+    @property
+    def cs(self): return 1 << self.get(20, '>I')
+
+    def entry(self, used=True):
+        """Place of the first L2 entry that maps a cluster (or none)."""
+        for i in range(0, self.cs, 8):
+            v = self.q(self.l2 + i)
+            if (v & OFF != 0 and not v & 1 << 62) == used:
+                return self.l2 + i
+        raise SystemExit('no such entry')
+
+    def packed(self):
+        for i in range(0, self.cs, 8):
+            if self.q(self.l2 + i) & 1 << 62:
+                return self.l2 + i
+        raise SystemExit('nothing packed')
+
+    def count(self, off, v):
+        self.put(self.refb + 2 * (off // self.cs), '>H', v)
+
+    def ext(self, kind):
+        """Place of an extension, or of the end of them."""
+        at = self.get(100, '>I') if self.get(4, '>I') == 3 else 72
+        while True:
+            k, n = struct.unpack_from('>II', self.b, at)
+            if k == kind or k == 0:
+                return at
+            at += 8 + (n + 7) // 8 * 8
+
+    def add_ext(self, kind, data):
+        at = self.ext(0)
+        end = at + 8 + (len(data) + 7) // 8 * 8
+        self.put(at, '>II', kind, len(data))
+        self.b[at + 8:at + 8 + len(data)] = data
+        self.put(end, '>II', 0, 0)
+
+
+CASES = []
+
+
+def case(name, base, outcome, words='.', poke=None, keep=(), spec=None, files=()):
+    i = Image(base)
+    i.fmt = base.split('.')[-1]
+    if poke:
+        poke(i)
+    path = os.path.join(DIR, 'bad-' + name)
+    open(path, 'wb').write(i.b)
+    keep = [k(i) if callable(k) else k for k in keep]
+    k = ' '.join('%d+%d' % x for x in keep) or '-'
+    spec = (spec or '%s:@' % i.fmt).replace('@', path)
+    fs = ' '.join([path] + [os.path.join(DIR, f) for f in files])
+    print('\t'.join([name, spec, fs, outcome, words, k]))
+
+
+def put(at, fmt, *v):
+    return lambda i: i.put(at, fmt, *v)
+
+
+def both(*fns):
+    def f(i):
+        for fn in fns:
+            fn(i)
+    return f
+
+
+def header(i): return (0, 104)
+def l1(i): return (i.l1, i.get(36, '>I') * 8)
+def reft(i): return (i.reft, 512)
+
+
+META = (header, l1, reft)
+BIG = (1 << 63) - 65536
+
+
+def qcow2_open():
+    c = case
+    c('magic', 'a.qcow2', 'refuse', 'no qcow2|not a qcow2', put(0, '>I', 0x514649fc))
+    for v in (0, 1, 4, 0xffffffff):
+        c('version-%d' % v, 'a.qcow2', 'refuse', 'version|older', put(4, '>I', v))
+    for v in (0, 8, 22, 33, 64, 0xffffffff):
+        c('cluster-bits-%d' % v, 'a.qcow2', 'refuse', 'cluster', put(20, '>I', v))
+    for v in (0, 72, 96, 108, 65544, 0xfffffff8, 0xffffffff):
+        c('header-length-%d' % v, 'a.qcow2', 'refuse', 'header', put(100, '>I', v))
+    c('incompatible-5', 'a.qcow2', 'refuse', 'feature', put(72, '>Q', 1 << 5))
+    c('incompatible-63', 'a.qcow2', 'refuse', 'feature', put(72, '>Q', 1 << 63))
+
+    def named(i):
+        at = i.ext(0x6803f857)
+        i.put(72, '>Q', 1 << 7)
+        i.b[at + 8:at + 10] = bytes((0, 7))
+        i.b[at + 10:at + 10 + 46] = b'dragons'.ljust(46, b'\0')
+    c('incompatible-named', 'a.qcow2', 'refuse', 'dragons', named)
+
+    def unnamed(i):
+        named(i)
+        i.put(i.ext(0x6803f857) + 4, '>I', 0xffffffff)
+    c('incompatible-names-too-long', 'a.qcow2', 'refuse', 'feature|extension', unnamed)
+    for n, (off, size) in {
+            'behind': (65536, 8), 'far': (1 << 63, 8), 'in-header': (40, 8),
+            'across': (65530, 8), 'long': (1024, 1024), 'huge': (512, 0xffffffff),
+            'wraps': ((1 << 64) - 4, 8)}.items():
+        c('backing-name-' + n, 'a.qcow2', 'refuse', 'backing',
+          both(put(8, '>Q', off), put(16, '>I', size)))
+    c('backing-name-zero-byte', 'child.qcow2', 'refuse', 'zero byte|backing',
+      lambda i: i.b.__setitem__(i.q(8) + 2, 0), files=('base.raw',))
+    for v in (0xffffffff, 0x7fffffff, 65536, 0xfffffff9):
+        c('extension-%d' % v, 'a.qcow2', 'refuse', 'extension',
+          lambda i, v=v: i.put(i.ext(0x6803f857), '>II', 0x12345678, v))
+
+    def unterminated(i):
+        at = i.ext(0)
+        i.put(at, '>II', 0x12345678, 65536 - at - 8)
+    c('extensions-without-end', 'a.qcow2', 'good', '.', unterminated)
+    c('backing-format-long', 'child.qcow2', 'refuse', 'format|extension',
+      lambda i: i.put(i.ext(0xe2792aca) + 4, '>I', 300), files=('base.raw',))
+    c('extension-bitmaps-short', 'a.qcow2', 'refuse', 'extension|bitmap',
+      lambda i: i.add_ext(0x23852875, bytes(23)))
+    c('extension-crypto-short', 'a.qcow2', 'refuse', 'extension|encrypt',
+      lambda i: i.add_ext(0x0537be77, bytes(8)))
+    for v in (7, 64, 255, 0xffffffff):
+        c('refcount-order-%d' % v, 'a.qcow2', 'refuse', 'refcount', put(96, '>I', v))
+    for n, v in {'unaligned': 65536 + 512, 'far': 1 << 62, 'negative': 1 << 63,
+                 'wraps': (1 << 64) - 65536, 'behind': 1 << 30}.items():
+        c('reftable-' + n, 'a.qcow2', 'refuse', 'refcount', put(48, '>Q', v))
+        c('l1-' + n, 'a.qcow2', 'refuse', 'L1', put(40, '>Q', v))
+        c('snapshots-' + n, 'snap.qcow2', 'refuse', 'snapshot', put(64, '>Q', v))
+    for v in (0, 129, 0x7fffffff, 0xffffffff):
+        c('reftable-clusters-%d' % v, 'a.qcow2', 'refuse', 'refcount', put(56, '>I', v))
+    for v in (0, 4 * 1024 * 1024 + 1, 0x20000000, 0xffffffff):
+        c('l1-size-%d' % v, 'a.qcow2', 'refuse', 'L1', put(36, '>I', v))
+    c('l1-too-short-for-disk', 'a.qcow2', 'refuse', 'L1|size', put(24, '>Q', 1 << 40))
+    for v in (1 << 63, (1 << 64) - 1, (1 << 63) - 1):
+        c('size-%x' % v, 'a.qcow2', 'refuse', '.', put(24, '>Q', v))
+    c('size-0', 'a.qcow2', 'runs', '.', put(24, '>Q', 0))
+    c('size-odd', 'a.qcow2', 'runs', '.', put(24, '>Q', 100001))
+    for v in (65537, 0xffffffff):
+        c('snapshots-%d' % v, 'snap.qcow2', 'refuse', 'snapshot', put(60, '>I', v))
+    c('snapshots-more-than-there-are', 'snap.qcow2', 'runs', '.', put(60, '>I', 60000))
+
+    def snap(at, fmt, v):
+        return lambda i: i.put(i.q(64) + at, fmt, v)
+    c('snapshot-extra', 'snap.qcow2', 'runs', '.', snap(36, '>I', 0xffffffff), META)
+    c('snapshot-extra-1025', 'snap.qcow2', 'runs', '.', snap(36, '>I', 1025), META)
+    c('snapshot-id', 'snap.qcow2', 'runs', '.', snap(12, '>H', 0xffff), META)
+    c('snapshot-name', 'snap.qcow2', 'runs', '.', snap(14, '>H', 0xffff), META)
+    for v in (0x7fffffff, 0xffffffff, 0x20000000):
+        c('snapshot-l1-size-%d' % v, 'snap.qcow2', 'runs', '.', snap(8, '>I', v), META)
+    for n, v in {'unaligned': 65536 + 512, 'far': 1 << 62, 'negative': 1 << 63}.items():
+        c('snapshot-l1-' + n, 'snap.qcow2', 'runs', '.', snap(0, '>Q', v), META)
+    # The same, where the counts have to be made anew and so all is walked.
+    for n, p in {'extra': snap(36, '>I', 0xffffffff), 'l1-size': snap(8, '>I', 0xffffffff),
+                 'l1-far': snap(0, '>Q', 1 << 62), 'l1-unaligned': snap(0, '>Q', 66048),
+                 'l1-is-header': snap(0, '>Q', 0)}.items():
+        c('dirty-snapshot-' + n, 'snap.qcow2', 'runs', '.', both(put(72, '>Q', 1), p), META)
+    c('compression-type-alone', 'a.qcow2', 'refuse', 'compression', put(104, '>B', 1))
+    c('compression-bit-alone', 'a.qcow2', 'refuse', 'compression', put(72, '>Q', 8))
+    c('compression-unknown', 'a.qcow2', 'refuse', 'compression',
+      both(put(72, '>Q', 8), put(104, '>B', 2)))
+    c('encryption-3', 'a.qcow2', 'refuse', 'encrypt', put(32, '>I', 3))
+    c('encryption-luks-without', 'a.qcow2', 'refuse', 'LUKS|encrypt', put(32, '>I', 2))
+    c('encryption-none-with', 'a.qcow2', 'refuse', 'LUKS|encrypt',
+      lambda i: i.add_ext(0x0537be77, struct.pack('>QQ', 65536, 65536)))
+    for n, (o, l) in {'unaligned': (66048, 4096), 'far': (1 << 62, 4096),
+                      'long': (65536, 1 << 62), 'wraps': (65536, (1 << 64) - 65536)}.items():
+        c('encryption-header-' + n, 'a.qcow2', 'refuse', 'LUKS|encrypt',
+          both(put(32, '>I', 2),
+               lambda i, o=o, l=l: i.add_ext(0x0537be77, struct.pack('>QQ', o, l))))
+    c('bitmaps-bit-alone', 'a.qcow2', 'refuse', 'bitmap', put(88, '>Q', 1))
+    for n, v in {'none': (0, 65536, 65536), 'empty': (1, 0, 65536),
+                 'long': (1, 1 << 40, 65536), 'far': (1, 64, 1 << 62),
+                 'many': (0xffffffff, 64, 65536), 'unaligned': (1, 64, 66048)}.items():
+        c('bitmaps-' + n, 'a.qcow2', 'refuse', 'bitmap|overlap|same place',
+          both(put(88, '>Q', 1), lambda i, v=v: i.add_ext(
+              0x23852875, struct.pack('>IIQQ', v[0], 0, v[1], v[2]))))
+    c('raw-data-without-file', 'a.qcow2', 'refuse', 'data', put(88, '>Q', 2))
+    c('data-file-without-name', 'a.qcow2', 'refuse', 'data', put(72, '>Q', 4))
+    c('overlap-l1-header', 'a.qcow2', 'refuse', '.', put(40, '>Q', 0))
+    c('overlap-reftable-header', 'a.qcow2', 'refuse', '.', put(48, '>Q', 0))
+    c('overlap-l1-reftable', 'a.qcow2', 'refuse', '.', lambda i: i.put(40, '>Q', i.reft))
+    for n in (0, 1, 71, 72, 103, 104, 111, 512):
+        c('short-%d' % n, 'a.qcow2', 'refuse', '.', lambda i, n=n: i.b.__delitem__(slice(n, None)))
+    c('marked-corrupt', 'a.qcow2', 'ro', 'corrupt|damaged', put(72, '>Q', 2))
+
+
+def qcow2_run():
+    c = case
+    refb = lambda i: (i.refb, 512)
+    l2 = lambda i: (i.l2, 512)
+    part = META + (refb,)
+    spots = {'header': lambda i: 0, 'l1': lambda i: i.l1, 'reftable': lambda i: i.reft,
+             'refblock': lambda i: i.refb, 'l2': lambda i: i.l2,
+             'unaligned': lambda i: i.l2 + 512, 'far': lambda i: 1 << 40,
+             'behind': lambda i: (len(i.b) + 65535) // 65536 * 65536 + 65536,
+             'highest': lambda i: OFF & ~0xffff}
+    cp = 1 << 63
+    for n, f in spots.items():
+        if n not in ('l2', 'header'):
+            c('l1-entry-' + n, 'a.qcow2', 'corrupt', '.',
+              lambda i, f=f: i.put(i.l1, '>Q', f(i) | cp), META)
+        if n not in ('refblock', 'header'):
+            c('reftable-entry-' + n, 'a.qcow2', 'runs', '.',
+              lambda i, f=f: i.put(i.reft, '>Q', f(i)), (header, l1, l2))
+        if n != 'header':
+            c('l2-entry-' + n, 'a.qcow2', 'runs' if n in ('far', 'behind', 'highest') else
+              'corrupt', '.',
+              lambda i, f=f: i.put(i.entry(), '>Q', f(i) | cp), META)
+            c('l2-entry-not-copied-' + n, 'a.qcow2', 'runs', '.',
+              lambda i, f=f: i.put(i.entry(), '>Q', f(i)), META)
+            c('zero-entry-' + n, 'a.qcow2', 'runs', '.',
+              lambda i, f=f: i.put(i.entry(), '>Q', f(i) | cp | 1), META)
+    c('l2-entry-copied-alone', 'a.qcow2', 'runs', '.',
+      lambda i: i.put(i.entry(), '>Q', cp), META)
+    for bit in (1, 8, 56, 61):
+        c('l2-entry-bit-%d' % bit, 'a.qcow2', 'runs', '.',
+          lambda i, b=bit: i.put(i.entry(), '>Q', i.q(i.entry()) | 1 << b), META)
+    for bit in (0, 5, 8, 56, 62):
+        c('l1-entry-bit-%d' % bit, 'a.qcow2', 'runs', '.',
+          lambda i, b=bit: i.put(i.l1, '>Q', i.q(i.l1) | 1 << b), META)
+    c('reftable-entry-bit-1', 'a.qcow2', 'runs', '.',
+      lambda i: i.put(i.reft, '>Q', i.refb | 1), META)
+    c('reftable-entry-bit-63', 'a.qcow2', 'runs', '.',
+      lambda i: i.put(i.reft, '>Q', i.refb | cp), META)
+    c('v2-zero-bit', 'v2.qcow2', 'corrupt-v2', '.',
+      lambda i: i.put(i.entry(), '>Q', i.q(i.entry()) | 1), (l1, reft))
+    # Counts that lie: what is in use looks free.
+    c('counts-all-0', 'a.qcow2', 'runs', '.',
+      lambda i: i.b.__setitem__(slice(i.refb, i.refb + 512), bytes(512)), META)
+    for n, f in spots.items():
+        if n in ('header', 'l1', 'reftable', 'refblock', 'l2'):
+            c('count-0-of-' + n, 'a.qcow2', 'runs', '.', lambda i, f=f: i.count(f(i), 0),
+              META)
+    c('count-0-of-data', 'a.qcow2', 'runs', '.',
+      lambda i: i.count(i.q(i.entry()) & OFF, 0), META)
+    c('count-highest-of-data', 'a.qcow2', 'runs', '.',
+      lambda i: i.count(i.q(i.entry()) & OFF, 65535), META)
+    c('count-highest-everywhere', 'a.qcow2', 'runs', '.',
+      lambda i: i.b.__setitem__(slice(i.refb, i.refb + 65536), b'\xff' * 65536), META)
+    c('no-refblock', 'a.qcow2', 'runs', '.', lambda i: i.put(i.reft, '>Q', 0), (header, l1))
+    c('two-refblocks-in-one', 'a.qcow2', 'runs', '.',
+      lambda i: i.put(i.reft + 8, '>Q', i.refb), META)
+    c('two-l1-entries-one-l2', 'wide.qcow2', 'runs', '.',
+      lambda i: i.put(i.l1 + 8, '>Q', i.q(i.l1)), META)
+
+    # Packed clusters.
+    x = 62 - 8
+
+    def packed(off, sectors):
+        return lambda i: i.put(i.packed(), '>Q', 1 << 62 | off(i) | sectors << x)
+    for n, off in {'header': lambda i: 0, 'l1': lambda i: i.l1, 'far': lambda i: 1 << 40,
+                   'highest': lambda i: (1 << x) - 1, 'end': lambda i: len(i.b) - 7}.items():
+        c('packed-at-' + n, 'packed.qcow2', 'runs', '.', packed(off, 3), META)
+        c('packed-long-at-' + n, 'packed.qcow2', 'runs', '.', packed(off, 255), META)
+    c('packed-rubbish', 'packed.qcow2', 'runs', '.', lambda i: i.b.__setitem__(
+        slice(i.q(i.packed()) & (1 << x) - 1, (i.q(i.packed()) & (1 << x) - 1) + 40),
+        b'\xa5' * 40), META)
+    c('packed-copied', 'packed.qcow2', 'runs', '.',
+      lambda i: i.put(i.packed(), '>Q', i.q(i.packed()) | cp), META)
+    c('packed-count-0', 'packed.qcow2', 'runs', '.',
+      lambda i: i.count(i.q(i.packed()) & (1 << x) - 1, 0), META)
+
+    # Subclusters.
+    for n, v in {'zero-and-data': 0x0000000100000001, 'all-both': (1 << 64) - 1}.items():
+        c('sub-' + n, 'ext.qcow2', 'corrupt', '.',
+          lambda i, v=v: i.put(i.l2 + 8, '>Q', v), META)
+    c('sub-data-nowhere', 'ext.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.l2, '>QQ', 0, 1), META)
+    c('sub-small-clusters', 'small.qcow2', 'refuse', 'extended', put(72, '>Q', 16))
+
+    # Snapshots: their tables are not the guest's.
+    def snap_l2(i):
+        return i.q(i.q(i.q(64))) & OFF
+    c('l2-entry-snapshot-table', 'snap.qcow2', 'runs', '.',
+      lambda i: i.put(i.entry(), '>Q', i.q(64) | cp), META + ((lambda i: (i.q(64), 64)),))
+    c('l2-entry-snapshot-l1', 'snap.qcow2', 'runs', '.',
+      lambda i: i.put(i.entry(), '>Q', i.q(i.q(64)) | cp),
+      META + ((lambda i: (i.q(i.q(64)), 8)),))
+    c('l2-entry-snapshot-l2', 'snap.qcow2', 'runs', '.',
+      lambda i: i.put(i.entry(), '>Q', snap_l2(i) | cp), META)
+
+    # An image that says that its counts are old: all is walked when it is opened.
+    c('dirty', 'a.qcow2', 'good', '.', put(72, '>Q', 1), (header, l1))
+    c('dirty-no-counts', 'a.qcow2', 'good', '.',
+      both(put(72, '>Q', 1),
+           lambda i: i.b.__setitem__(slice(i.refb, i.refb + 512), bytes(512))))
+    for n, f in spots.items():
+        if n != 'header':
+            c('dirty-l2-entry-' + n, 'a.qcow2', 'runs', '.', both(
+                put(72, '>Q', 1), lambda i, f=f: i.put(i.entry(), '>Q', f(i) | cp)))
+            c('dirty-l1-entry-' + n, 'a.qcow2', 'runs', '.', both(
+                put(72, '>Q', 1), lambda i, f=f: i.put(i.l1, '>Q', f(i) | cp)))
+    c('dirty-vast', 'a.qcow2', 'runs', '.', both(
+        put(72, '>Q', 1), put(24, '>Q', 1 << 50), put(36, '>I', 4 * 1024 * 1024)))
+    c('dirty-reftable-far', 'a.qcow2', 'runs', '.',
+      both(put(72, '>Q', 1), put(48, '>Q', 1 << 50)))
+    c('vast', 'a.qcow2', 'runs', '.', both(
+        put(24, '>Q', 1 << 50), put(36, '>I', 2 * 1024 * 1024)))
+
+    def data_file(i):
+        i.put(72, '>Q', i.q(72) | 4)
+        i.add_ext(0x44415441, b'data.raw')
+    c('data-file-other-offset', 'data.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.entry(), '>Q', i.q(i.entry()) + 65536), META, files=('data.raw',))
+    c('data-file-packed', 'data.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.entry(), '>Q', 1 << 62 | 65536), META, files=('data.raw',))
+    c('data-file-not-there', 'data.qcow2', 'refuse', 'open|data', None)
+    c('data-file-is-the-image', 'a.qcow2', 'refuse', 'same file|itself|data', lambda i: (
+        data_file(i), i.put(i.ext(0x44415441) + 4, '>I', 26),
+        i.b.__setitem__(slice(i.ext(0x44415441) + 8, i.ext(0x44415441) + 34),
+                        b'bad-data-file-is-the-image'),
+        i.put(i.ext(0x44415441) + 8 + 32, '>II', 0, 0)))
+
+
+def qcow():
+    c = case
+    for v in (0, 8, 17, 63, 255):
+        c('v1-cluster-bits-%d' % v, 'a.qcow', 'refuse', 'cluster', put(32, '>B', v))
+    for v in (0, 5, 14, 64, 255):
+        c('v1-l2-bits-%d' % v, 'a.qcow', 'refuse', 'L2|l2', put(33, '>B', v))
+    for v in (1 << 63, (1 << 64) - 1, (1 << 64) - 4096, 1 << 60):
+        c('v1-size-%x' % v, 'a.qcow', 'refuse', '.', put(24, '>Q', v))
+    for v in (0, 1):
+        c('v1-size-%d' % v, 'a.qcow', 'runs', '.', put(24, '>Q', v))
+    c('v1-encryption-2', 'a.qcow', 'refuse', 'encrypt', put(36, '>I', 2))
+    c('v1-version-0', 'a.qcow', 'refuse', 'version|qcow', put(4, '>I', 0))
+    for n, v in {'in-header': 0, 'in-header-40': 40, 'far': 1 << 62, 'negative': 1 << 63,
+                 'wraps': (1 << 64) - 8}.items():
+        c('v1-l1-' + n, 'a.qcow', 'refuse', 'L1|header', put(40, '>Q', v))
+    for n, (off, size) in {'long': (48, 1024), 'huge': (48, 0xffffffff),
+                           'far': (1 << 63, 8), 'wraps': ((1 << 64) - 4, 8),
+                           'in-header': (8, 8)}.items():
+        c('v1-backing-name-' + n, 'a.qcow', 'refuse', 'backing',
+          both(put(8, '>Q', off), put(16, '>I', size)))
+    for n in (0, 4, 47, 48):
+        c('v1-short-%d' % n, 'a.qcow', 'refuse' if n < 48 else 'runs', '.',
+          lambda i, n=n: i.b.__delitem__(slice(n, None)))
+    head = (0, 48)
+
+    def table(i): return i.q(i.q(40))
+
+    def used(i):
+        for k in range(0, 4096, 8):
+            if i.q(table(i) + k):
+                return table(i) + k
+        raise SystemExit('nothing used')
+    tab = lambda i: (i.q(40), 8)
+    for n, f in {'header': lambda i: 512 * 0 + 0x200 - 0x200 + 8, 'l1': lambda i: i.q(40),
+                 'odd': lambda i: 4097, 'far': lambda i: 1 << 50, 'highest': lambda i: (1 << 63) - 512,
+                 'end': lambda i: len(i.b) // 512 * 512 + 512}.items():
+        c('v1-l1-entry-' + n, 'a.qcow', 'runs', '.', lambda i, f=f: i.put(i.q(40), '>Q', f(i)),
+          (head,))
+    for n, f in {'first': lambda i: 512, 'l2': table, 'odd': lambda i: 4097,
+                 'far': lambda i: 1 << 50, 'highest': lambda i: (1 << 63) - 4096,
+                 'self': lambda i: table(i) // 4096 * 4096}.items():
+        c('v1-entry-' + n, 'a.qcow', 'runs', '.', lambda i, f=f: i.put(used(i), '>Q', f(i)),
+          (head, tab))
+    for n, (off, size) in {'none': (4096, 0), 'far': (1 << 50, 100), 'rubbish': (4096, 4095),
+                           'header': (0, 512), 'end': (None, 4000)}.items():
+        c('v1-packed-' + n, 'a.qcow', 'runs', '.', lambda i, o=off, s=size: i.put(
+            used(i), '>Q', 1 << 63 | s << 51 | (len(i.b) - 3 if o is None else o)),
+          (head, tab))
+
+
+def vmdk():
+    c = case
+    head = (0, 512)
+    for v in (0, 4, 0xffffffff):
+        c('vmdk-version-%d' % v, 'a.vmdk', 'refuse', 'version', put(4, '<I', v))
+    for v in (1 << 63, (1 << 64) - 1, 1 << 55, 1 << 41):
+        c('vmdk-capacity-%x' % v, 'a.vmdk', 'refuse', '.', put(12, '<Q', v))
+    c('vmdk-capacity-0', 'a.vmdk', 'refuse', '.', put(12, '<Q', 0))
+    for v in (0, 3, 4, 129, 1 << 22, 1 << 32, 1 << 63):
+        c('vmdk-grain-%d' % v, 'a.vmdk', 'refuse', 'grain', put(20, '<Q', v))
+    for v in (0, 513, 0x80000000, 0xffffffff):
+        c('vmdk-gtes-%d' % v, 'a.vmdk', 'refuse', 'table|entries', put(44, '<I', v))
+    for n, v in {'0': 0, 'far': 1 << 40, 'negative': 1 << 63, 'end': (1 << 64) - 1,
+                 'wraps': 1 << 55}.items():
+        c('vmdk-gd-' + n, 'a.vmdk', 'refuse', '.', put(56, '<Q', v))
+        if n != '0':
+            c('vmdk-rgd-' + n, 'a.vmdk', 'runs', '.', put(48, '<Q', v), (head,))
+            c('vmdk-descriptor-' + n, 'a.vmdk', 'refuse', '.', put(28, '<Q', v))
+            c('vmdk-descriptor-size-' + n, 'a.vmdk', 'refuse', '.', put(36, '<Q', v))
+            c('vmdk-overhead-' + n, 'a.vmdk', 'runs', '.', put(64, '<Q', v), (head,))
+    c('vmdk-descriptor-none', 'a.vmdk', 'refuse', '.', put(28, '<Q', 0))
+    c('vmdk-newlines', 'a.vmdk', 'refuse', '.', put(73, '<I', 0x0a0a200a))
+    c('vmdk-magic', 'a.vmdk', 'refuse', '.', put(0, '<I', 0))
+    c('vmdk-packed-flags', 'a.vmdk', 'runs', '.', put(8, '<I', 0x30003), (head,))
+    c('vmdk-packed-algorithm', 'a.vmdk', 'runs', '.', put(77, '<H', 9), (head,))
+    for n in (0, 4, 79, 511, 512, 1024):
+        c('vmdk-short-%d' % n, 'a.vmdk', 'refuse', '.',
+          lambda i, n=n: i.b.__delitem__(slice(n, None)))
+
+    def gd(i): return i.get(56, '<Q') * 512
+    def rgd(i): return i.get(48, '<Q') * 512
+    def gt(i): return i.get(gd(i), '<I') * 512
+    def rgt(i): return i.get(rgd(i), '<I') * 512
+
+    def used(i):
+        for k in range(0, 2048, 4):
+            if i.get(gt(i) + k, '<I'):
+                return k
+        raise SystemExit('nothing used')
+
+    def grain(f):
+        def p(i):
+            i.put(gt(i) + used(i), '<I', f(i))
+            i.put(rgt(i) + used(i), '<I', f(i))
+        # both places of the same entry: the first write must not move the second
+        return lambda i: (lambda k: (i.put(gt(i) + k, '<I', f(i)),
+                                     i.put(rgt(i) + k, '<I', f(i))))(used(i))
+    keep = (head, lambda i: (gd(i), 4), lambda i: (rgd(i), 4))
+    for n, f in {'zero-without-flag': lambda i: 1, 'descriptor': lambda i: 2,
+                 'gd': lambda i: gd(i) // 512, 'gt': lambda i: gt(i) // 512,
+                 'rgd': lambda i: rgd(i) // 512, 'far': lambda i: 0x7fffffff,
+                 'highest': lambda i: 0xffffffff, 'odd': lambda i: 129 + 3,
+                 'end': lambda i: len(i.b) // 512 + 128}.items():
+        c('vmdk-grain-at-' + n, 'a.vmdk', 'runs', '.', grain(f), keep)
+        c('vmdk-table-at-' + n, 'a.vmdk', 'runs', '.', lambda i, f=f: (
+            lambda v: (i.put(gd(i), '<I', v), i.put(rgd(i), '<I', v)))(f(i)), (head,))
+
+    def same(i):
+        k = used(i)
+        v = i.get(gt(i) + k, '<I')
+        for t in (gt(i), rgt(i)):
+            i.put(t + k + 4, '<I', v)
+    c('vmdk-two-grains-one-place', 'a.vmdk', 'runs', '.', same, keep)
+
+    good = ('# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n'
+            'createType="monolithicFlat"\n')
+    flat = 'RW 4096 FLAT "flat.raw" 0\n'
+
+    def text(name, s, outcome='refuse', words='.', files=('flat.raw',)):
+        def p(i):
+            i.b[:] = s.encode('latin1') if isinstance(s, str) else s
+        case('vmdk-text-' + name, 'a.vmdk', outcome, words, p, files=files)
+    text('good', good + flat, 'good')
+    text('no-extents', good, words='extent')
+    text('no-type', good.replace('createType', 'x') + flat)
+    text('type-unknown', good.replace('monolithicFlat', 'custard') + flat, words='custard|type')
+    text('device', good.replace('monolithicFlat', 'fullDevice') +
+         'RW 4096 FLAT "/dev/sda" 0\n')
+    text('version-9', good.replace('version=1', 'version=9') + flat, 'runs')
+    text('no-cid', good.replace('CID=12345678\n', '') + flat, 'runs')
+    text('cid-rubbish', good.replace('CID=12345678', 'CID=zz') + flat, 'runs')
+    text('many-extents', good + flat * 1025, words='extents|more than')
+    text('sectors-huge', good + 'RW 18446744073709551615 FLAT "flat.raw" 0\n')
+    text('sectors-sum', good + 'RW 9223372036854775807 FLAT "flat.raw" 0\n' * 3)
+    text('sectors-negative', good + 'RW -1 FLAT "flat.raw" 0\n')
+    text('sectors-0', good + 'RW 0 FLAT "flat.raw" 0\n', 'runs')
+    text('sectors-more-than-file', good + 'RW 40960 FLAT "flat.raw" 0\n', 'runs')
+    text('offset-huge', good + 'RW 4096 FLAT "flat.raw" 18446744073709551615\n')
+    text('offset-behind', good + 'RW 4096 FLAT "flat.raw" 4611686018427387904\n', 'runs')
+    text('quote-open', good + 'RW 4096 FLAT "flat.raw\n')
+    text('name-empty', good + 'RW 4096 FLAT ""\n')
+    text('name-up', good + 'RW 4096 FLAT "../flat.raw" 0\n')
+    text('name-absolute', good + 'RW 4096 FLAT "/etc/passwd" 0\n')
+    text('name-protocol', good + 'RW 4096 FLAT "nbd://localhost/x" 0\n')
+    text('name-json', good + 'RW 4096 FLAT "json:{}" 0\n')
+    text('name-itself', good + 'RW 1 FLAT "bad-vmdk-text-name-itself" 0\n')
+    text('twice-the-same', good + flat * 2, 'runs')
+    text('access-unknown', good + 'XX 4096 FLAT "flat.raw" 0\n', 'runs')
+    text('kind-unknown', good + 'RW 4096 JELLY "flat.raw" 0\n')
+    text('sparse-that-is-flat', good.replace('Flat', 'Sparse').replace('monolithic', 'twoGbMaxExtent')
+         + 'RW 4096 SPARSE "flat.raw"\n')
+    text('long-line', good + 'x' * 70000 + '\n' + flat, 'runs')
+    text('zero-bytes', good + '\0\0\0' + flat, 'runs')
+    text('high-bytes', (good + flat).encode() + bytes(range(128, 256)), 'runs')
+    text('long', good + flat + '#' * (2 << 20), words='.')
+    text('parent-none', good.replace('ffffffff', '12345678') + flat)
+    text('parent-cid-wrong', good.replace('parentCID=ffffffff',
+         'parentCID=00000001\nparentFileNameHint="a.vmdk"') + flat, 'refuse', 'CID|parent',
+         files=('flat.raw', 'a.vmdk'))
+
+
+DIR = sys.argv[1]
+qcow2_open()
+qcow2_run()
+if os.path.exists(os.path.join(DIR, 'a.qcow')):
+    qcow()
+if os.path.exists(os.path.join(DIR, 'a.vmdk')):
+    vmdk()
