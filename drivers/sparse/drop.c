@@ -99,7 +99,7 @@ static bool may_release(const struct sparse *s, const struct dropped *d)
 
 void drop_check(struct sparse *s)
 {
-	if (list_empty(&s->drops) || !list_empty(&s->drop_task.link) ||
+	if (s->quitting || list_empty(&s->drops) || !list_empty(&s->drop_task.link) ||
 	    !may_release(s, list_first(&s->drops, struct dropped, link)))
 		return;
 	task_ready(s, &s->drop_task);
@@ -114,8 +114,10 @@ static void release_run(struct task *t)
 		uint64_t done = d->len;
 		int err;
 
-		if (!may_release(s, d))
-			return;
+		if (s->quitting || !may_release(s, d)) {
+			cache_release(t);
+			break;
+		}
 		slot_begin(s, t);
 		err = slot_end(s, s->format->release(s, d->file, d->host, d->len,
 						     &done));

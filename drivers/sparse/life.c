@@ -539,35 +539,61 @@ static void closed(struct worker_job *j)
 	close_trees(s);
 }
 
+/* Nothing of us is under way any more. */
+static bool quiet(struct sparse *s, struct task *t)
+{
+	s->quitting = true;
+	if (s->round.running) {
+		task_wait(t, &s->round.waiters);
+		return false;
+	}
+	if (!list_empty(&s->drop_task.link) || s->punching) {
+		task_wait(t, &s->drain_wait);
+		return false;
+	}
+	return true;
+}
+
+/* As it is: who opens it next finds space lost at worst. */
+static void give_up(struct task *t)
+{
+	struct sparse *s = container_of(t, struct sparse, ctl_task);
+
+	if (!quiet(s, t))
+		return;
+	s->ctl_file = s->n_files;
+	close_trees(s);
+}
+
 static int (*const close_steps[])(struct sparse *s, struct task *t) = {
-	settle, clean, tables_left, give_back, clean,
+	clean, tables_left, give_back, clean,
 };
 
 static void close_run(struct task *t)
 {
 	struct sparse *s = container_of(t, struct sparse, ctl_task);
-	int err = 0;
+	int err = settle(s, t);
 
 	s->closing = true;
-	while (!err && s->ctl_step < ARRAY_SIZE(close_steps)) {
-		if (s->ctl_step == 1 && (s->first != FIRST_DONE || s->corrupt)) {
-			s->ctl_file = s->n_files;
-			close_trees(s);
-			return;
-		}
+	if (err)
+		return;
+	while (!err && s->ctl_step < ARRAY_SIZE(close_steps) &&
+	       s->first == FIRST_DONE && !s->corrupt) {
 		err = close_steps[s->ctl_step](s, t);
 		s->ctl_step += !err;
 	}
 	if (err == SPARSE_WAIT)
 		return;
-	if (err) {	/* as it is; the next one who opens it finds leaks at worst */
-		td_err(s->node, "cannot finish %s: %s", s->node->arg, strerror(-err));
-		s->ctl_err = err;
-		s->ctl_file = s->n_files;
-		close_trees(s);
+	if (!err && s->ctl_step == ARRAY_SIZE(close_steps)) {
+		run_job(s, run_close, closed);
 		return;
 	}
-	run_job(s, run_close, closed);
+	if (err) {
+		td_err(s->node, "cannot finish %s: %s", s->node->arg, strerror(-err));
+		s->ctl_err = err;
+	}
+	t->run = give_up;
+	give_up(t);
 }
 
 void sparse_close(struct td_node *n, struct td_req *r)
@@ -645,8 +671,8 @@ void sparse_resize(struct td_node *n, struct td_req *r)
 		resize_end(s, -ERANGE);
 	else if (!is_aligned(r->length, 512) || r->length > INT64_MAX)
 		resize_end(s, -EINVAL);
-	else if (s->corrupt)
-		resize_end(s, -EIO);
+	else if (s->rdonly || s->corrupt)
+		resize_end(s, s->rdonly ? -EROFS : -EIO);
 	else {
 		task_init(&s->ctl_task, resize_run);
 		resize_run(&s->ctl_task);

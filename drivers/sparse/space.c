@@ -135,6 +135,9 @@ static void grown(struct child *c, int err)
 	struct sparse_file *f = c->owner;
 
 	child_put(c);
+	/* A pointer into the new part must not be there before its length is: who
+	 * opens the file then would append where something is. */
+	f->unsynced = f->s->dep = true;
 	if (err)
 		refill_end(f, err);
 	else

@@ -266,7 +266,8 @@ struct sparse {
 	uint64_t size;
 	uint32_t cluster, unit;
 	bool rdonly;
-	bool closing;
+	bool closing;			/* what is free is not punched any more */
+	bool quitting;			/* nor is anything released */
 	bool corrupt, marking;
 	struct task mark_task;
 	enum first first;

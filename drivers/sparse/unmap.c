@@ -115,7 +115,7 @@ static int by_format(struct op *o, uint64_t len, bool *gone)
 		err = slot_end(s, s->format->unmap(s, o->pos, len, how, &done));
 	}
 	if (err == -EOPNOTSUPP)
-		return by_hand(o, min_u64(len, s->unit), gone);
+		return by_hand(o, min_u64(len, FILL_BYTES), gone);
 	if (!err) {
 		ASSERT(done && done <= len);
 		o->pos += done;
