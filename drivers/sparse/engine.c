@@ -237,7 +237,10 @@ void op_end(struct op *o, int err)
 		if (drop_pending(s))
 			drop_check(s);
 	}
-	td_complete(o->r, err);
+	if (o->done)
+		o->done(o, err);
+	else
+		td_complete(o->r, err);
 }
 
 static void op_go(struct op *o)
@@ -268,13 +271,11 @@ static void op_go(struct op *o)
 	}
 }
 
-void sparse_submit(struct td_node *n, struct td_req *r)
+static void op_init(struct op *o, struct sparse *s, struct td_req *r)
 {
-	struct sparse *s = n->priv;
-	struct op *o = td_ctx(n, r);
-
 	o->s = s;
 	o->r = r;
+	o->done = NULL;
 	list_init(&o->task.link);
 	o->task.ticket = NULL;
 	o->task.n_held = 0;
@@ -283,12 +284,28 @@ void sparse_submit(struct td_node *n, struct td_req *r)
 	o->err = 0;
 	o->pos = r->offset;
 	o->end = r->offset + r->length;
+}
+
+void sparse_submit(struct td_node *n, struct td_req *r)
+{
+	struct sparse *s = n->priv;
+	struct op *o = td_ctx(n, r);
+
+	op_init(o, s, r);
 	if (s->held)
 		list_add(&s->hold_wait, &o->task.link);
 	else if (!r->length && r->op != TD_OP_FLUSH)
 		td_complete(r, 0);
 	else
 		op_go(o);
+}
+
+void op_own(struct op *o, struct sparse *s, struct td_req *r,
+	    void (*done)(struct op *o, int err))
+{
+	op_init(o, s, r);
+	o->done = done;
+	op_go(o);
 }
 
 /* A resize is over. */

@@ -3,7 +3,8 @@
  *
  *   open    format's open -> other files -> parent -> format's opened
  *   close   round, drops, what is left over, round -> format's close -> trees
- *   resize  requests are held, drain, round -> format's resize -> they go on
+ *   resize  requests are held, drain, round -> format's resize -> zeroes over what
+ *           the parent would show, round -> format's resized -> they go on
  */
 #include <errno.h>
 #include <stdio.h>
@@ -638,7 +639,58 @@ static void resized(struct worker_job *j)
 	cache_forget(s);
 	if (!s->ctl_err)
 		td_set_geometry(s->node, s->size, s->node->phys);
+	else if (s->size != s->old_size)
+		s->size = s->old_size;
 	resize_end(s, s->ctl_err);
+}
+
+static void run_resized(struct worker_job *j)
+{
+	struct sparse *s = container_of(j, struct sparse, job);
+
+	if (s->format->resized)
+		s->ctl_err = s->format->resized(s);
+}
+
+static void grown_run(struct task *t)
+{
+	struct sparse *s = container_of(t, struct sparse, ctl_task);
+	int err = s->ctl_err ? s->ctl_err : clean(s, t);
+
+	if (err == SPARSE_WAIT)
+		return;
+	s->ctl_err = err;
+	if (err)
+		resized(&s->job);
+	else
+		run_job(s, run_resized, resized);
+}
+
+static void zeroed(struct op *o, int err)
+{
+	struct sparse *s = o->s;
+
+	s->ctl_err = err;
+	s->ctl_task.run = grown_run;
+	task_ready(s, &s->ctl_task);
+}
+
+/* The tables have room: what is behind the old end must not be the parent's. */
+static void grown(struct worker_job *j)
+{
+	struct sparse *s = container_of(j, struct sparse, job);
+
+	cache_forget(s);
+	if (s->ctl_err || !s->parent || s->parent->size <= s->old_size) {
+		s->ctl_task.run = grown_run;
+		task_ready(s, &s->ctl_task);
+		return;
+	}
+	s->own_req = (struct td_req){
+		.op = TD_OP_ZEROES, .offset = s->old_size,
+		.length = min_u64(s->size, s->parent->size) - s->old_size,
+	};
+	op_own(&s->own_op, s, &s->own_req, zeroed);
 }
 
 static void resize_run(struct task *t)
@@ -655,7 +707,8 @@ static void resize_run(struct task *t)
 		return;
 	}
 	s->ctl_err = 0;
-	run_job(s, run_resize, resized);
+	s->old_size = s->size;
+	run_job(s, run_resize, grown);
 }
 
 void sparse_resize(struct td_node *n, struct td_req *r)

@@ -136,8 +136,13 @@ struct sparse_format {
 	 * released: leave the file as a clean image.  Only if first_write was
 	 * called.  Optional. */
 	int (*close)(struct sparse *s);
-	/* To size > the disk's; ends with sparse_geometry().  Optional. */
+	/* To size > the disk's: make room in the tables; ends with
+	 * sparse_geometry().  Optional. */
 	int (*resize)(struct sparse *s, uint64_t size);
+	/* What a resize has newly shown reads as zeroes now, also where a longer
+	 * backing file has something else, and is on stable storage: put the new
+	 * size into the image.  Optional. */
+	int (*resized)(struct sparse *s);
 	/* The image is damaged (sparse_corrupt()): say so in it.  Optional. */
 	int (*mark_corrupt)(struct sparse *s);
 	void (*free)(struct sparse *s);
@@ -191,7 +196,7 @@ struct sparse_format {
  * sparse_open() with its sparse_format. */
 #define SPARSE_CAPS (TD_CAP_WRITE | TD_CAP_FLUSH | TD_CAP_DISCARD | TD_CAP_ZEROES | \
 		     TD_CAP_EXTENTS | TD_CAP_RESIZE)
-#define SPARSE_NODE_CTX 2048u	/* of td_driver.node_ctx and .req_ctx */
+#define SPARSE_NODE_CTX 4096u	/* of td_driver.node_ctx and .req_ctx */
 #define SPARSE_REQ_CTX 512u
 void sparse_open(struct td_node *n, struct td_req *r, const struct sparse_format *f,
 		 size_t priv_size);

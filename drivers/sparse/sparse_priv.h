@@ -207,6 +207,7 @@ struct op {				/* td_ctx() of a guest's request */
 	struct task task;
 	struct sparse *s;
 	struct td_req *r;
+	void (*done)(struct op *o, int err);	/* NULL: a guest's */
 	struct list running;
 	uint64_t seq;
 	bool started, writes;
@@ -330,7 +331,9 @@ struct sparse {
 	unsigned ctl_step, ctl_file;
 	struct run left;
 	int ctl_err, mark_err;
-	uint64_t new_size;
+	uint64_t old_size, new_size;
+	struct td_req own_req;
+	struct op own_op;
 
 	uint64_t copied;		/* bytes from parents and old clusters */
 	uint64_t allocated;		/* bytes handed out */
@@ -346,6 +349,9 @@ void task_wait(struct task *t, struct list *on);
 void task_ready(struct sparse *s, struct task *t);	/* runs soon */
 void tasks_wake(struct sparse *s, struct list *from);	/* all of them */
 void op_end(struct op *o, int err);
+/* An operation of the engine's own: r says what; done instead of an answer. */
+void op_own(struct op *o, struct sparse *s, struct td_req *r,
+	    void (*done)(struct op *o, int err));
 /* A slot is called for task t between the two; the second gives back what the
  * first attempt held unless it waits. */
 void slot_begin(struct sparse *s, struct task *t);
