@@ -142,6 +142,13 @@ static void round_end(struct sparse *s)
 		op_end(container_of(e, struct op, task.link), r->err);
 }
 
+/* The last one out goes on, unless the task waits for a request and will. */
+static void landed(struct round *r)
+{
+	if (!--r->flying && list_empty(&r->task.link))
+		round_go(&r->task);
+}
+
 /* Syncing. */
 
 static void synced(struct child *c, int err)
@@ -156,8 +163,7 @@ static void synced(struct child *c, int err)
 		r->err = r->err ? r->err : err;
 	}
 	r->syncs++;
-	if (!--r->flying)
-		round_go(&r->task);
+	landed(r);
 }
 
 /* Every file that was written since its last sync began.  False: the task waits
@@ -202,8 +208,7 @@ static void written(struct child *c, int err)
 	}
 	s->dep = true;
 	tasks_wake(s, &s->cache.room_wait);
-	if (!--r->flying)
-		round_go(&r->task);
+	landed(r);
 }
 
 /* The first slice of the list and those behind it that follow it in the file too
