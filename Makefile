@@ -55,9 +55,10 @@ FUNC := $(patsubst tests/func/%.c,$(BUILD)/func/%,$(FUNC_SRC))
 CRASH := $(BUILD)/crash/crash
 
 LIBS := -laio -lz -lpthread
-TAPDISK_LIBS := $(LIBS) -ljansson -lseccomp -lzstd -lcrypto -largon2
+DRV_LIBS := $(LIBS) -ljansson -lzstd -lcrypto -largon2
+TAPDISK_LIBS := $(DRV_LIBS) -lseccomp
 CTRL_LIBS := $(LIBS) -ljansson
-TAPIMG_LIBS := $(LIBS) -ljansson
+TAPIMG_LIBS := $(DRV_LIBS)
 
 .PHONY: all help
 all: $(PROGRAMS) $(RING_A) $(RING_SO) $(BUILD)/tapring-example

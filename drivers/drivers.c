@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-extern const struct td_driver td_ram, td_null;
+extern const struct td_driver td_ram, td_null, td_luks;
 extern const struct td_driver td_filter_error, td_filter_delay, td_filter_log;
 
 const struct td_driver *const td_drivers[] = {
-	&td_file, &td_ram, &td_null,
+	&td_file, &td_ram, &td_null, &td_luks,
 	&td_filter_error, &td_filter_delay, &td_filter_log,
 	NULL
 };

@@ -69,6 +69,8 @@ struct td_driver {
 	uint32_t caps;		/* TD_CAP_*; a filter's are masked by its child's */
 	size_t node_ctx;	/* bytes of node->priv, zeroed */
 	size_t req_ctx;		/* bytes of td_ctx() in every request, not zeroed */
+	bool exact_end;		/* of a format: its file's length means something, so
+				 * the store must not round it up to whole blocks */
 
 	/* Required.  open: parse node->arg, set geometry, complete.  A filter is
 	 * opened after its child and closed before it. */

@@ -328,7 +328,8 @@ static void run_examine(struct worker_job *j)
 
 	q->err = file_geometry(f->fd,
 			       (f->node->flags & TD_NODE_RDONLY ? FILE_RDONLY : 0) |
-			       (up && up->driver->kind == TD_FORMAT ? FILE_GROWS : 0),
+			       (up && up->driver->kind == TD_FORMAT &&
+				!up->driver->exact_end ? FILE_GROWS : 0),
 			       &f->geo, &q->why);
 }
 
