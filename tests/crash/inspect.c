@@ -5,6 +5,7 @@
  * used by a table would now be used twice.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ static void ask_qemu(struct crash *c, const struct mem_image *files, bool any,
 	char path[4096];
 	const char *argv[] = { "qemu-img", "check", "-q", "-f", c->format, path,
 			       NULL };
+	posix_spawn_file_actions_t quiet;
 	struct judgement j;
 	int status = 0;
 	pid_t pid;
@@ -77,9 +79,13 @@ static void ask_qemu(struct crash *c, const struct mem_image *files, bool any,
 	snprintf(path, sizeof(path), "%s.cut", c->path[0]);
 	mem_image_save(&files[0], path);
 	c->checked++;
-	if (posix_spawnp(&pid, argv[0], NULL, NULL, (char **)argv, environ) ||
+	posix_spawn_file_actions_init(&quiet);
+	posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&quiet, 1, 2);
+	if (posix_spawnp(&pid, argv[0], &quiet, NULL, (char **)argv, environ) ||
 	    waitpid(pid, &status, 0) != pid)
 		abort();
+	posix_spawn_file_actions_destroy(&quiet);
 	if (!WIFEXITED(status) ||
 	    (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 3))
 		crash_wrong(c, "%s, %s: qemu-img check: status %d", what, when,
