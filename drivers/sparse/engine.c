@@ -111,8 +111,6 @@ int first_write_now(struct sparse *s)
 	}
 	if (!err && s->format->first_write)
 		err = s->format->first_write(s);
-	if (!err)
-		s->first = FIRST_DONE;
 	return err;
 }
 
@@ -127,9 +125,8 @@ static void first_done(struct worker_job *j)
 {
 	struct sparse *s = container_of(j, struct sparse, job);
 
-	if (s->first_err)
-		s->first = FIRST_FAILED;
 	cache_forget(s);	/* it may have changed tables */
+	s->first = s->first_err ? FIRST_FAILED : FIRST_DONE;
 	if (s->first_err)
 		td_warn(s->node, "cannot prepare %s for writing: %s", s->node->arg,
 			strerror(-s->first_err));

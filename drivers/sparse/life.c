@@ -617,8 +617,10 @@ static void run_resize(struct worker_job *j)
 
 	if (s->first != FIRST_DONE)
 		s->ctl_err = first_write_now(s);
-	if (!s->ctl_err)
-		s->ctl_err = s->format->resize(s, s->new_size);
+	if (s->ctl_err)
+		return;
+	s->first = FIRST_DONE;		/* all requests are held */
+	s->ctl_err = s->format->resize(s, s->new_size);
 }
 
 static void resize_end(struct sparse *s, int err)
