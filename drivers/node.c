@@ -39,6 +39,7 @@ struct td_tree {
 	struct td_env *env;
 	unsigned nr;
 	unsigned inflight;
+	unsigned asked;		/* of them, given to the root: not a format's own */
 	unsigned stage;		/* open, close: the node at work */
 	int ctl_err;
 	td_done_fn *ctl_done;	/* the control request's own */
@@ -102,6 +103,7 @@ static void finish(struct td_req *r)
 	} else {
 		r->state = TD_REQ_IDLE;
 		n->tree->inflight--;
+		n->tree->asked -= n == n->tree->nodes;
 	}
 	fn(r, r->err);
 }
@@ -260,13 +262,19 @@ static void dispatch(struct td_node *n, struct td_req *r)
 	n->driver->submit(n, r);
 }
 
+static void take(struct td_node *n, struct td_req *r)
+{
+	r->node = r->top = n;
+	n->tree->inflight++;
+	n->tree->asked += n == n->tree->nodes;
+}
+
 void td_submit(struct td_node *n, struct td_req *r)
 {
 	ASSERT(r->state == TD_REQ_IDLE && r->ctx);
 	ASSERT(r->op == TD_OP_FLUSH || range_ok(r->offset, r->length, n->size));
 	r->state = TD_REQ_INFLIGHT;
-	r->node = r->top = n;
-	n->tree->inflight++;
+	take(n, r);
 	dispatch(n, r);
 }
 
@@ -275,8 +283,7 @@ void td_grow(struct td_node *n, struct td_req *r)
 	ASSERT(r->state == TD_REQ_IDLE && r->ctx && n->driver->resize);
 	r->op = TD_OP_RESIZE;
 	r->state = TD_REQ_INFLIGHT;
-	r->node = r->top = n;
-	n->tree->inflight++;
+	take(n, r);
 	frame_of(n, r)->step = NULL;
 	n->driver->resize(n, r);
 }
@@ -637,7 +644,7 @@ size_t td_tree_ctx_size(const struct td_tree *t)
 
 unsigned td_tree_inflight(const struct td_tree *t)
 {
-	return t->inflight;
+	return t->asked;
 }
 
 const char *td_tree_why(const struct td_tree *t)
@@ -670,9 +677,8 @@ static void ctl_visit(struct td_tree *t, struct td_req *r, unsigned i,
 	struct td_node *n = &t->nodes[i];
 
 	t->stage = i;
-	t->inflight++;
 	r->state = TD_REQ_INFLIGHT;
-	r->node = r->top = n;
+	take(n, r);
 	r->done = done;
 	frame_of(n, r)->step = NULL;
 	slot(n, r);
@@ -729,7 +735,7 @@ void td_tree_open(struct td_tree *t, struct td_req *r)
 
 void td_tree_close(struct td_tree *t, struct td_req *r)
 {
-	ASSERT(!t->inflight);
+	ASSERT(!t->asked);
 	ctl_begin(t, r);
 	r->op = TD_OP_CLOSE;
 	ctl_visit(t, r, 0, t->nodes[0].driver->close, close_step);
