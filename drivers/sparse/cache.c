@@ -159,16 +159,6 @@ static struct sparse_slice *take_slice(struct sparse *s)
 	return NULL;	/* only without memory: see the top */
 }
 
-static void hold(struct task *t, struct sparse_slice *sl)
-{
-	for (unsigned i = 0; i < t->n_held; i++)
-		if (t->held[i] == sl)
-			return;
-	ASSERT(t->n_held < SPARSE_HOLD);
-	t->held[t->n_held++] = sl;
-	sl->held++;
-}
-
 static void unhold(struct cache *c, struct sparse_slice *sl)
 {
 	ASSERT(sl->held);
@@ -177,6 +167,30 @@ static void unhold(struct cache *c, struct sparse_slice *sl)
 	if (sl->state == SLICE_ERROR ||
 	    (sl->stale && sl->state == SLICE_READY && !sl->dirty && !sl->frozen))
 		forget(c, sl);
+}
+
+/* What an earlier attempt needed and this one does not makes room. */
+static void hold(struct task *t, struct sparse_slice *sl)
+{
+	unsigned i;
+
+	for (i = 0; i < t->n_held; i++) {
+		if (t->held[i] == sl) {
+			t->touched |= 1u << i;
+			return;
+		}
+	}
+	if (i == SPARSE_HOLD) {
+		for (i = 0; i < SPARSE_HOLD && t->touched & 1u << i; i++)
+			;
+		ASSERT(i < SPARSE_HOLD);	/* one call uses no more */
+		unhold(&t->ticket->cache, t->held[i]);
+		t->n_held--;
+	}
+	t->held[i] = sl;
+	t->touched |= 1u << i;
+	t->n_held++;
+	sl->held++;
 }
 
 void cache_release(struct task *t)

@@ -52,6 +52,7 @@ void slot_begin(struct sparse *s, struct task *t)
 {
 	ASSERT(!s->now);
 	s->now = t;
+	t->touched = 0;
 }
 
 int slot_end(struct sparse *s, int res)

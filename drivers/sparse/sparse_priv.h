@@ -46,6 +46,7 @@ struct task {
 	/* What it has touched in this attempt, if it has a ticket (cache.c). */
 	struct sparse *ticket;
 	unsigned n_held;
+	unsigned touched;		/* in this attempt, of held[]: bits */
 	struct sparse_slice *held[SPARSE_HOLD];
 };
 
