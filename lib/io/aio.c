@@ -1,5 +1,10 @@
-/* aio.c - see io.h: libaio, one io_submit(2) a pass, completions without a
+/* aio.c - see io.h: libaio, few io_submit(2) a pass, completions without a
  * system call.
+ *
+ * What a pass has queued goes to the kernel in pieces that grow: it holds back
+ * all that one call brings until it has looked at the last of it, some 2 us an
+ * operation, and an idle disk could have been at work on the first.  Where
+ * io_submit does the work itself (tmpfs), one call is best.
  *
  * The kernel maps each context's completion ring into the process; its address
  * is the context itself.  The layout (struct aio_ring of fs/aio.c) is stable
@@ -40,6 +45,10 @@
 
 #define AIO_RING_MAGIC 0xa10a10a1u
 
+#define PIECE_FIRST 1u		/* to a kernel that has nothing of ours */
+#define PIECE_NEXT 3u
+#define PIECE_GROWS 2u		/* times, from one to the next */
+
 struct aio_ring {
 	unsigned id, nr;
 	unsigned head, tail;
@@ -59,6 +68,7 @@ struct io_queue {
 	struct loop_hook submit, poll, sleep;
 	struct loop_timer again;	/* the kernel is short of memory */
 	bool refused;		/* it was, and nothing has completed since */
+	bool immediate;		/* the last call came back with its work done */
 	struct io_stats stats;
 };
 
@@ -172,34 +182,58 @@ static struct io_op *pop_pending(struct io_queue *q)
 	return container_of(e, struct io_op, link);
 }
 
-/* Give the kernel what is queued, as far as there is room.  A batch ends early
+/* Was this the last to complete, and since the ring's end was at `tail`? */
+static bool completed_since(const struct io_queue *q, unsigned tail,
+			    const struct iocb *cb)
+{
+	unsigned now = __atomic_load_n(&q->ring->tail, __ATOMIC_ACQUIRE);
+
+	return now != tail &&
+	       q->ring->events[(now ? now : q->ring->nr) - 1].obj == cb;
+}
+
+/* One io_submit(2) of at most `max` operations: how many it took, or -errno. */
+static long hand_over(struct io_queue *q, unsigned max)
+{
+	struct iocb *batch[IO_DEPTH_MAX];
+	unsigned tail = q->ring ? q->ring->tail : 0;
+	long n = 0, took;
+
+	list_for_each(e, &q->pending) {
+		batch[n++] = &container_of(e, struct io_op, link)->cb;
+		if (n == max)
+			break;
+	}
+	took = io_submit(q->ctx, n, batch);
+	q->stats.submits++;
+	if (took <= 0)
+		return took;
+	q->immediate = q->ring && completed_since(q, tail, batch[took - 1]);
+	q->inflight += (unsigned)took;
+	loop_in_kernel(q->loop, (int)took);
+	q->stats.ops += (uint64_t)took;
+	for (long i = 0; i < took; i++)
+		(void)pop_pending(q);
+	return took;
+}
+
+/* Give the kernel what is queued, as far as there is room.  A call ends early
  * where an operation is refused: the kernel takes those before it, and names
  * the reason only when that one is the first. */
 static bool submit(struct io_queue *q)
 {
-	struct iocb *batch[IO_DEPTH_MAX];
+	unsigned piece = q->inflight ? PIECE_NEXT : PIECE_FIRST;
 	bool worked = false;
 
 	while (q->npending && q->inflight < q->depth) {
 		unsigned room = q->depth - q->inflight;
-		long n = 0, took;
+		long took = hand_over(q, q->immediate || piece > room ? room :
+				      piece);
 
-		list_for_each(e, &q->pending) {
-			batch[n++] = &container_of(e, struct io_op, link)->cb;
-			if (n == room)
-				break;
-		}
-		took = io_submit(q->ctx, n, batch);
-		q->stats.submits++;
 		if (took > 0) {
 			worked = true;
-			q->inflight += (unsigned)took;
-			loop_in_kernel(q->loop, (int)took);
-			q->stats.ops += (uint64_t)took;
-			for (long i = 0; i < took; i++)
-				(void)pop_pending(q);
-			if (took == n)
-				break;
+			piece = piece < PIECE_NEXT ? PIECE_NEXT :
+						     piece * PIECE_GROWS;
 		} else if (took == -EAGAIN || took == 0) {
 			/* Completions will bring us back, or the timer. */
 			q->refused = true;

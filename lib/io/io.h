@@ -1,6 +1,6 @@
 /* io.h - asynchronous file I/O: everything that was queued in one pass of the
- * loop is submitted with one io_submit(2); completions are read from the
- * completion ring that the kernel maps into the process (no system call).
+ * loop is submitted together, with a few io_submit(2); completions are read from
+ * the completion ring that the kernel maps into the process (no system call).
  *
  * At most `depth` operations are in the kernel; the rest wait here, in order.
  * io_op is the caller's and belongs to the queue until `done` has run, from

@@ -79,7 +79,7 @@ static void put(struct fixture *f, struct one *o, unsigned i, bool writes, int f
 			 one_done);
 }
 
-static void all_of_a_pass_in_one_io_submit(void **state)
+static void a_pass_in_few_io_submits(void **state)
 {
 	static struct one ops[64];
 	struct fixture f;
@@ -92,7 +92,8 @@ static void all_of_a_pass_in_one_io_submit(void **state)
 			put(&f, &ops[i], i, true, f.fd);
 		}
 		loop_run(f.loop);
-		assert_int_equal(io_stats(f.q)->submits, 1);
+		/* 1, 3, 6, 12, 24 and the rest, if the disk is not that fast. */
+		assert_in_range(io_stats(f.q)->submits, 1, 6);
 		assert_int_equal(io_stats(f.q)->ops, 64);
 		for (unsigned i = 0; i < 64; i++)
 			assert_true(ops[i].res == 4096 && ops[i].calls == 1);
@@ -103,9 +104,36 @@ static void all_of_a_pass_in_one_io_submit(void **state)
 		for (unsigned i = 0; i < 64; i++)
 			assert_true(mem[i * 4096] == (char)(i + 1) &&
 				    mem[i * 4096 + 4095] == (char)(i + 1));
-		assert_int_equal(io_stats(f.q)->submits, 2);
+		assert_in_range(io_stats(f.q)->submits, 2, 12);
 		tear_down(&f);
 	}
+}
+
+/* The page cache completes inside io_submit(2): found out with the first
+ * operation, remembered for the next pass, and only while it is so. */
+static void one_io_submit_where_it_does_the_work(void **state)
+{
+	static struct one ops[64];
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, 64, true, false);
+	if (f.q->ring) {
+		for (unsigned pass = 1; pass <= 2; pass++) {
+			for (unsigned i = 0; i < 64; i++)
+				put(&f, &ops[i], i, true, f.fd);
+			loop_run(f.loop);
+			assert_int_equal(io_stats(f.q)->submits, pass + 1);
+			assert_true(f.q->immediate);
+		}
+		/* The same operation again, as it comes out of a pool: what the
+		 * ring says of its last life does not count. */
+		assert_true(completed_since(f.q, f.q->ring->tail - 1,
+					    &ops[63].op.cb));
+		assert_false(completed_since(f.q, f.q->ring->tail,
+					     &ops[63].op.cb));
+	}
+	tear_down(&f);
 }
 
 static void what_is_refused_fails_alone(void **state)
@@ -282,7 +310,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_disk_takes_a_share_of_what_is_left),
 		cmocka_unit_test(what_is_queued_while_answers_are_pushed_is_submitted),
-		cmocka_unit_test(all_of_a_pass_in_one_io_submit),
+		cmocka_unit_test(a_pass_in_few_io_submits),
+		cmocka_unit_test(one_io_submit_where_it_does_the_work),
 		cmocka_unit_test(what_is_refused_fails_alone),
 		cmocka_unit_test(more_than_fits_waits),
 		cmocka_unit_test(datasync_and_dsync_complete),
