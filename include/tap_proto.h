@@ -101,14 +101,23 @@ enum tap_type {
 	TAP_CTL_SHUTDOWN = 94,	/* drain and close every disk, then exit */
 	TAP_CTL_CHECK	= 96,	/* -> text: version of the daemon */
 	TAP_CTL_DEBUG	= 98,	/* text: areas; minor -1 = the daemon's own */
+	TAP_CTL_KEY	= 100,	/* no payload, and with its first byte a sealed
+				 * memfd: a key for what the next request of this
+				 * connection opens (CREATE, OPEN, UNPAUSE) */
 };
 
 /* Open flags of TAP_PARAMS, TAP_RESUME, tap_verb and tap_disk. */
 enum tap_open_flag {
 	TAP_OPEN_RDONLY		= 1u << 0,
 	TAP_OPEN_NO_DIRECT	= 1u << 1,
+	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME alone: how
+						 * many TAP_FD_KEY belong to it */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
 };
+
+#define TAP_OPEN_KEYS_SHIFT 16
+#define TAP_KEYS_MAX	16
+#define TAP_KEY_LEN_MAX	4096	/* bytes of one */
 
 /* spec: TYPE:/path, or FILTER:OPTIONS|TYPE:/path; on further lines the specs of
  * the backing files, from the top down.  A newline at its end: there is none. */
@@ -173,12 +182,14 @@ enum tap_fd_kind {
 	TAP_FD_FILE	= 1,	/* answers TAP_FILE of that id */
 	TAP_FD_RING	= 2,	/* listening socket of ring clients */
 	TAP_FD_NBD	= 3,	/* listening socket of NBD clients */
+	TAP_FD_KEY	= 4,	/* a key for the PARAMS or RESUME of that id; a
+				 * RESUME without keys has those of before */
 };
 
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */
 	uint32_t kind;		/* enum tap_fd_kind */
-	uint32_t id;		/* TAP_FD_FILE: of the TAP_FILE */
+	uint32_t id;		/* of the TAP_FILE, PARAMS, RESUME; else 0 */
 	uint32_t pad;
 };
 

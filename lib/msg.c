@@ -106,7 +106,73 @@ int msg_next(struct msg_in *in, struct msg *m)
 	return 0;
 }
 
-int read_msg(int fd, struct msg_in *in, struct msg *m)
+/* A sender may put more than one descriptor: all must be seen, to be closed. */
+#define MAX_FDS 4
+union fd_cmsg {
+	struct cmsghdr align;
+	char buf[CMSG_SPACE(MAX_FDS * sizeof(int))];
+};
+
+/* Take the descriptors out of mh: the first is kept, the number returned. */
+static int take_fds(struct msghdr *mh, int *fd)
+{
+	int count = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			int f;
+
+			memcpy(&f, CMSG_DATA(c) + i * sizeof(f), sizeof(f));
+			if (count++)
+				close(f);
+			else
+				*fd = f;
+		}
+	}
+	return count;
+}
+
+/* One more descriptor of a message on its way; -EBADMSG: too many. */
+static int keep_fd(struct msghdr *mh, struct msg_fds *fds)
+{
+	int fd, count = take_fds(mh, &fd);
+
+	if (!count && !(mh->msg_flags & MSG_CTRUNC))
+		return 0;
+	if (count == 1 && !(mh->msg_flags & MSG_CTRUNC) && fds->n < MSG_FDS_MAX) {
+		fds->fd[fds->n++] = fd;
+		return 0;
+	}
+	if (count)
+		close(fd);
+	return -EBADMSG;
+}
+
+static ssize_t get(int fd, void *buf, size_t len, struct msg_fds *fds)
+{
+	union fd_cmsg u;
+	struct iovec iov = { buf, len };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = u.buf, .msg_controllen = sizeof(u.buf),
+	};
+	ssize_t n;
+	int err;
+
+	do
+		n = fds ? recvmsg(fd, &mh, MSG_CMSG_CLOEXEC) : read(fd, buf, len);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	err = fds ? keep_fd(&mh, fds) : 0;
+	return err ? err : n;
+}
+
+int read_msg_fds(int fd, struct msg_in *in, struct msg *m, struct msg_fds *fds)
 {
 	for (int i = 0;; i++) {
 		ssize_t n;
@@ -116,16 +182,33 @@ int read_msg(int fd, struct msg_in *in, struct msg *m)
 		if (i == MAX_READS)
 			return 0;
 		ASSERT(in->have < sizeof(in->buf));		/* I2 */
-		do
-			n = read(fd, in->buf + in->have,
-				 sizeof(in->buf) - in->have);
-		while (n < 0 && errno == EINTR);
+		n = get(fd, in->buf + in->have, sizeof(in->buf) - in->have, fds);
 		if (n < 0)
-			return errno == EAGAIN ? 0 : -errno;
+			return n == -EAGAIN ? 0 : (int)n;
 		if (n == 0)
 			return -EPIPE;
 		in->have += (size_t)n;
 	}
+}
+
+int read_msg(int fd, struct msg_in *in, struct msg *m)
+{
+	return read_msg_fds(fd, in, m, NULL);
+}
+
+int msg_fds_take(struct msg_fds *fds)
+{
+	int fd = fds->n ? fds->fd[0] : -1;
+
+	if (fds->n)
+		memmove(fds->fd, fds->fd + 1, --fds->n * sizeof(fds->fd[0]));
+	return fd;
+}
+
+void msg_fds_close(struct msg_fds *fds)
+{
+	while (fds->n)
+		close(fds->fd[--fds->n]);
 }
 
 void msg_seal(struct msg_out *o, uint16_t type, uint8_t flags, uint32_t id,
@@ -248,17 +331,11 @@ int msg_text(const struct msg *m, size_t off, char *buf, size_t len)
 	return 0;
 }
 
-/* A sender may put more than one descriptor: all must be seen, to be closed. */
-#define MAX_FDS 4
-union fd_cmsg {
-	struct cmsghdr align;
-	char buf[CMSG_SPACE(MAX_FDS * sizeof(int))];
-};
-
-int msg_send_fd(int sock, const struct tap_fd_msg *fm, int fd)
+/* 0, or -errno. */
+static int send_fd(int sock, const void *buf, size_t len, int fd)
 {
 	union fd_cmsg u = { 0 };
-	struct iovec iov = { (void *)(uintptr_t)fm, sizeof(*fm) };
+	struct iovec iov = { (void *)(uintptr_t)buf, len };
 	struct msghdr mh = {
 		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = u.buf, .msg_controllen = CMSG_SPACE(sizeof(fd)),
@@ -275,30 +352,17 @@ int msg_send_fd(int sock, const struct tap_fd_msg *fm, int fd)
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	return n == (ssize_t)sizeof(*fm) ? 0 : -EIO;
+	return n == (ssize_t)len ? 0 : -EIO;
 }
 
-/* Take the descriptors out of mh: the first is kept, the number returned. */
-static int take_fds(struct msghdr *mh, int *fd)
+int msg_send_fd(int sock, const struct tap_fd_msg *fm, int fd)
 {
-	int count = 0;
+	return send_fd(sock, fm, sizeof(*fm), fd);
+}
 
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
-		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < n; i++) {
-			int f;
-
-			memcpy(&f, CMSG_DATA(c) + i * sizeof(f), sizeof(f));
-			if (count++)
-				close(f);
-			else
-				*fd = f;
-		}
-	}
-	return count;
+int write_msg_fd(int sock, const struct msg_out *o, int fd)
+{
+	return send_fd(sock, o, msg_size(o), fd);
 }
 
 int msg_recv_fd(int sock, struct tap_fd_msg *fm, int *fd)

@@ -34,6 +34,18 @@ void msg_in_reset(struct msg_in *in);	/* end of file: framing starts anew */
  * not by edge); -EPIPE: end of file; or -errno.  Callers ignore SIGPIPE. */
 int read_msg(int fd, struct msg_in *in, struct msg *m);
 
+/* The same of a socket on which descriptors come as well: they are put behind
+ * those that fds has, at most one with each message.  More, or more than there is
+ * room for: -EBADMSG. */
+#define MSG_FDS_MAX 16
+struct msg_fds {
+	int fd[MSG_FDS_MAX];
+	unsigned n;
+};
+int read_msg_fds(int sock, struct msg_in *in, struct msg *m, struct msg_fds *fds);
+int msg_fds_take(struct msg_fds *fds);	/* the first; -1: none */
+void msg_fds_close(struct msg_fds *fds);
+
 /* The same from memory, for tests and fuzzing: appends nothing. */
 int msg_next(struct msg_in *in, struct msg *m);
 
@@ -72,6 +84,9 @@ int msg_flush(int fd, struct msg_queue *q);
 /* Text of a payload, made a string: at most TAP_TEXT_MAX bytes from `off` on,
  * without NULs inside.  -EBADMSG if it is not such a text. */
 int msg_text(const struct msg *m, size_t off, char *buf, size_t len);
+
+/* A whole message and a descriptor at once: 0, -EAGAIN or -errno. */
+int write_msg_fd(int sock, const struct msg_out *o, int fd);
 
 /* Descriptors: one struct tap_fd_msg with one descriptor. */
 int msg_send_fd(int sock, const struct tap_fd_msg *fm, int fd);

@@ -25,11 +25,20 @@
 #include "disk/disk.h"
 #include "files.h"
 #include "front.h"
+#include "keyring.h"
 #include "loop/loop.h"
 #include "msg.h"
 #include "td_driver.h"
 
 #define OUT_MAX (256 * KiB)
+
+/* PARAMS or RESUME. */
+struct params {
+	uint16_t type;
+	uint32_t id;
+	uint32_t flags;
+	char spec[TAP_TEXT_MAX + 1];
+};
 
 struct control {
 	struct loop *loop;
@@ -52,6 +61,9 @@ struct control {
 	struct ring_server *ring;
 	struct nbd_server *nbd;
 
+	struct keyring keys;
+	struct params waiting;	/* for its keys; type 0: nothing waits */
+
 	unsigned ops;		/* operations whose end is awaited */
 	uint16_t busy;		/* the first of them, for our state's name */
 };
@@ -62,6 +74,7 @@ struct op {
 	uint32_t id;
 	uint16_t type;		/* of the request */
 	unsigned daemon;
+	bool keyed;		/* the keyring waits for its end */
 };
 
 /* Sending. */
@@ -196,18 +209,23 @@ static void set_name(const struct control *c)
 
 /* Operations of the disk. */
 
-static struct op *op_new(struct control *c, const struct msg *m)
+static struct op *op_begin(struct control *c, uint16_t type, uint32_t id)
 {
 	struct op *op = malloc(sizeof(*op));
 
 	if (op) {
-		*op = (struct op){ c, m->hdr->id, m->hdr->type, c->daemons };
+		*op = (struct op){ c, id, type, c->daemons, false };
 		if (!c->ops++)	/* the disk refuses a second one */
-			c->busy = m->hdr->type;
+			c->busy = type;
 	} else {
-		reply_err(c, m->hdr->type, m->hdr->id, -ENOMEM, NULL);
+		reply_err(c, type, id, -ENOMEM, NULL);
 	}
 	return op;
+}
+
+static struct op *op_new(struct control *c, const struct msg *m)
+{
+	return op_begin(c, m->hdr->type, m->hdr->id);
 }
 
 static void quit(struct control *c);
@@ -220,6 +238,10 @@ static void op_done(void *arg, int err, const char *why)
 	bool opens = op->type != TAP_CLOSE && op->type != TAP_PAUSE;
 
 	KILL_POINT("op-done");
+	if (op->keyed)
+		keyring_settle(&c->keys, !err);
+	if (disk_state(c->disk) == DISK_CLOSED)
+		keyring_wipe(&c->keys);
 	if (!err && opens) {
 		c->created = 0;		/* somebody will miss it now */
 		set_name(c);
@@ -250,6 +272,7 @@ static void forget_daemon(struct control *c)
 	c->greeted = false;
 	c->daemons++;
 	c->newdev_id = 0;
+	c->waiting.type = 0;
 	drop_sockets(c);
 	msg_queue_free(&c->queue);
 	files_lost(c->files);
@@ -341,48 +364,92 @@ static void got_socket(void *arg, unsigned kind, int fd)
 	newdev_try(c);
 }
 
-/* The spec and flags of PARAMS and RESUME. */
-static bool get_params(struct control *c, const struct msg *m, char *spec,
-		       unsigned *flags)
+static unsigned keys_of(const struct params *p)
 {
-	struct tap_params p;
+	return (p->flags & TAP_OPEN_KEYS) >> TAP_OPEN_KEYS_SHIFT;
+}
 
-	memcpy(&p, m->body, sizeof(p));
-	*flags = node_flags(p.flags);
-	if (!msg_text(m, sizeof(p), spec, TAP_TEXT_MAX + 1))
-		return true;
-	reply_err(c, m->hdr->type, m->hdr->id, -EINVAL,
-		  "the image's name is too long or no text");
-	return false;
+static void params_do(struct control *c, const struct params *p)
+{
+	bool resume = p->type == TAP_RESUME, first = !c->ops;
+	struct op *op = op_begin(c, p->type, p->id);
+	int err = 0;
+
+	if (!op)
+		return;
+	if (first) {	/* else the disk refuses it */
+		err = keyring_use(&c->keys, p->id, keys_of(p), resume);
+		op->keyed = true;
+	}
+	if (err) {
+		op_done(op, err, c->keys.why ? c->keys.why : "");
+	} else if (resume) {
+		KILL_POINT("resume");
+		disk_resume(c->disk, p->spec, node_flags(p->flags), op_done, op);
+	} else {
+		KILL_POINT("open");
+		disk_open(c->disk, p->spec, node_flags(p->flags), op_done, op);
+	}
+}
+
+/* Keys come by another way than what needs them, before or after it. */
+static void got_key(void *arg, uint32_t id, int fd)
+{
+	struct control *c = arg;
+	struct params *p = &c->waiting;
+
+	if (fd >= 0)
+		keyring_take(&c->keys, id, fd);
+	if (!p->type)
+		return;
+	if (fd < 0)
+		reply_err(c, p->type, p->id, -EIO, "its keys have not come");
+	else if (keyring_complete(&c->keys, p->id, keys_of(p)))
+		params_do(c, p);
+	else
+		return;
+	p->type = 0;
+}
+
+static void params(struct control *c, const struct msg *m)
+{
+	struct params *p = &c->waiting;
+	struct tap_params fixed;
+
+	if (p->type) {
+		reply_err(c, m->hdr->type, m->hdr->id, -EBUSY,
+			  "another open waits for its keys");
+		return;
+	}
+	memcpy(&fixed, m->body, sizeof(fixed));
+	p->flags = fixed.flags;
+	p->id = m->hdr->id;
+	if (msg_text(m, sizeof(fixed), p->spec, sizeof(p->spec))) {
+		reply_err(c, m->hdr->type, m->hdr->id, -EINVAL,
+			  "the image's name is too long or no text");
+		return;
+	}
+	if (keyring_complete(&c->keys, p->id, keys_of(p))) {
+		p->type = m->hdr->type;
+		params_do(c, p);
+		p->type = 0;
+	} else {
+		p->type = m->hdr->type;
+	}
 }
 
 static void do_params(struct control *c, const struct msg *m)
 {
-	char spec[TAP_TEXT_MAX + 1];
-	unsigned flags;
-	struct op *op;
-
-	if (c->minor < 0) {
+	if (c->minor < 0)
 		reply_err(c, TAP_PARAMS, m->hdr->id, -EINVAL,
 			  "cannot open: it is not attached to a minor");
-		return;
-	}
-	if (!get_params(c, m, spec, &flags) || !(op = op_new(c, m)))
-		return;
-	KILL_POINT("open");
-	disk_open(c->disk, spec, flags, op_done, op);
+	else
+		params(c, m);
 }
 
 static void do_resume(struct control *c, const struct msg *m)
 {
-	char spec[TAP_TEXT_MAX + 1];
-	unsigned flags;
-	struct op *op;
-
-	if (!get_params(c, m, spec, &flags) || !(op = op_new(c, m)))
-		return;
-	KILL_POINT("resume");
-	disk_resume(c->disk, spec, flags, op_done, op);
+	params(c, m);
 }
 
 static void do_pause(struct control *c, const struct msg *m)
@@ -576,7 +643,7 @@ static int ask_file(void *arg, unsigned id, const char *path, unsigned flags)
 	return send_out(c, &o);
 }
 
-static const struct files_ops files_ops = { ask_file, got_socket };
+static const struct files_ops files_ops = { ask_file, got_socket, got_key };
 
 struct control *control_new(struct loop *l, struct disk *d,
 			    const struct control_fds *fds, uid_t uid)
@@ -589,6 +656,7 @@ struct control *control_new(struct loop *l, struct disk *d,
 	c->loop = l;
 	c->disk = d;
 	c->minor = c->ring_fd = c->nbd_fd = -1;
+	c->keys.env = disk_env(d);
 	msg_queue_init(&c->queue, OUT_MAX);
 	c->out.fd = fds->pipe_out;
 	c->out.fn = out_ready;
@@ -621,6 +689,7 @@ void control_free(struct control *c)
 	close(c->in.fd);
 	close(c->out.fd);
 	drop_sockets(c);
+	keyring_wipe(&c->keys);
 	msg_queue_free(&c->queue);
 	free(c);
 }

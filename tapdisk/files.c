@@ -83,6 +83,7 @@ static void hang_up(struct files *f)
 	loop_fd_del(f->loop, &f->conn);
 	close(f->conn.fd);
 	f->conn.fd = -1;
+	f->ops->key(f->arg, 0, -1);
 }
 
 static void take(struct files *f, const struct tap_fd_msg *m, int fd)
@@ -100,6 +101,9 @@ static void take(struct files *f, const struct tap_fd_msg *m, int fd)
 	case TAP_FD_RING:
 	case TAP_FD_NBD:
 		f->ops->socket(f->arg, m->kind, fd);
+		return;
+	case TAP_FD_KEY:
+		f->ops->key(f->arg, m->id, fd);
 		return;
 	}
 	log_warn("a descriptor that nobody asked for was closed");

@@ -14,6 +14,8 @@ struct files_ops {
 	int (*ask)(void *arg, unsigned id, const char *path, unsigned flags);
 	/* A listening socket has come: TAP_FD_RING or TAP_FD_NBD. */
 	void (*socket)(void *arg, unsigned kind, int fd);
+	/* A key has come (TAP_FD_KEY); fd -1: none will come any more. */
+	void (*key)(void *arg, uint32_t id, int fd);
 };
 
 /* listen_fd: RUNDIR/tapfdN.sock, ours from now on.  Its peers must be root or

@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/keys.h"
 #include "base/kill_point.h"
 #include "base/log.h"
 #include "base/opts.h"
@@ -37,6 +38,7 @@
 enum {
 	OPT_CONTROL = 300, OPT_FD, OPT_LOG, OPT_LOG_LEVEL, OPT_DEBUG, OPT_POLL,
 	OPT_NO_SANDBOX, OPT_KILL_AT, OPT_FOREGROUND, OPT_FEATURES, OPT_BACKING,
+	OPT_KEY_FILE,
 };
 
 static const struct opt options[] = {
@@ -49,6 +51,8 @@ static const struct opt options[] = {
 	{ 'a', "image", "TYPE:/PATH", "with --foreground: the image" },
 	{ OPT_BACKING, "backing", "SPEC", "with --foreground: what is below the "
 	  "image, from the top down; none: nothing is" },
+	{ OPT_KEY_FILE, "key-file", "FILE", "with --foreground: a key of the image "
+	  "is in FILE (-: standard input)" },
 	{ 'R', "read-only", NULL, "with --foreground: read-only" },
 	{ 'D', "no-direct", NULL, "with --foreground: through the page cache" },
 	{ OPT_POLL, "poll-us", "N",
@@ -83,6 +87,7 @@ struct tapdisk {
 	struct workers *workers;
 	struct td_env env;
 	struct disk *disk;
+	struct keys keys;		/* with --foreground */
 	struct control *control;	/* or: */
 	struct standalone *alone;
 	bool quitting;
@@ -132,6 +137,19 @@ static bool number(const struct opts *o, const char *name, uint64_t max,
 	return false;
 }
 
+/* --key-file; -1 or the exit status, as below. */
+static int add_key(const char *file)
+{
+	const char *why;
+	int err = keys_add_file(&self.keys, file, &why);
+
+	if (!err)
+		return -1;
+	fprintf(stderr, "tapdisk: no key in %s: %s\n", file,
+		why ? why : strerror(-err));
+	return 2;
+}
+
 /* --backing; -1 or the exit status, as below. */
 static int add_below(struct config *c, const char *spec)
 {
@@ -169,6 +187,8 @@ static int one_option(int id, const struct opts *o, struct config *c)
 	case 'a':
 		c->image = o->value;
 		return -1;
+	case OPT_KEY_FILE:
+		return add_key(o->value);
 	case OPT_BACKING:
 		return add_below(c, o->value);
 	case 'R':
@@ -373,7 +393,8 @@ static int start(struct config *c)
 		return -1;
 	self.env = (struct td_env){
 		.loop = self.loop, .io = self.io, .workers = self.workers,
-		.name = "tapdisk", .file_get = standalone_file_get,
+		.name = "tapdisk", .secrets = self.keys.v, .n_secrets = self.keys.n,
+		.file_get = standalone_file_get,
 	};
 	self.disk = disk_new(&self.env);
 	if (!self.disk)
@@ -396,6 +417,7 @@ static void finish(void)
 	if (self.alone)
 		standalone_free(self.alone);
 	disk_free(self.disk);
+	keys_wipe(&self.keys);
 	workers_free(self.workers);
 	io_queue_free(self.io);
 	loop_free(self.loop);

@@ -170,7 +170,7 @@ int chan_call(struct chan *c, struct call *call, uint16_t type, const void *body
 	if (len)
 		memcpy(out.body, body, len);
 	ASSERT(list_empty(&call->link));			/* I2 */
-	call->id = ++c->next_id;
+	call->id = c->next_id = chan_next_id(c);
 	call->type = type;
 	msg_seal(&out, type, 0, call->id, 0, (uint32_t)len);
 	err = send_msg(c, &out);

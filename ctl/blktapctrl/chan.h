@@ -83,6 +83,11 @@ int chan_call(struct chan *c, struct call *call, uint16_t type, const void *body
 void chan_forget(struct call *call);	/* its answers are dropped */
 int chan_reply(struct chan *c, uint16_t type, uint32_t id, int status,
 	       const char *why);
+/* What chan_call() gives its next call. */
+static inline uint32_t chan_next_id(const struct chan *c)
+{
+	return c->next_id + 1;
+}
 int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd);
 
 /* The payload of a failed reply as text, or strerror(): into buf. */

@@ -32,6 +32,8 @@ struct client {
 	struct list link;
 	struct loop_fd sock;
 	struct msg_in in;
+	struct msg_fds fds;	/* came, and their messages have not been read */
+	struct key_fds keys;	/* for the next request */
 	struct msg_queue out;
 	struct list asks;
 	unsigned n_asks;
@@ -200,13 +202,44 @@ static void on_idle(struct loop_timer *t)
 	cut_off(container_of(t, struct client, idle));
 }
 
+struct key_fds *client_keys(struct client *c)
+{
+	return &c->keys;
+}
+
+/* TAP_CTL_KEY: its descriptor is the first of those that have come. */
+static void take_key(struct client *c, uint32_t id)
+{
+	const char *why = "no descriptor came with it";
+	int fd = msg_fds_take(&c->fds), err = -EBADMSG;
+	struct ask a;
+
+	if (fd >= 0)
+		err = key_fds_add(&c->keys, fd, &why);
+	ask_init(&a, c, id, TAP_CTL_KEY);
+	if (err)
+		ask_fail(&a, err, "cannot take key %u: %s", c->keys.n + 1, why);
+	else
+		ask_reply(&a, 0, 0, NULL, 0);
+}
+
+static void take_msg(struct client *c, const struct msg *m)
+{
+	if (m->hdr->type == TAP_CTL_KEY) {
+		take_key(c, m->hdr->id);
+		return;
+	}
+	verbs_do(c, m);
+	key_fds_close(&c->keys);
+}
+
 static void read_some(struct client *c)
 {
 	struct msg m;
 
 	c->more = true;
 	for (int i = 0; i < CLIENT_PER_PASS && c->n_asks < CLIENT_ASKS_MAX; i++) {
-		int r = read_msg(c->sock.fd, &c->in, &m);
+		int r = read_msg_fds(c->sock.fd, &c->in, &m, &c->fds);
 
 		if (c->in.skipped) {
 			log_warn("a client sends what is no message: cut off");
@@ -218,7 +251,7 @@ static void read_some(struct client *c)
 			c->more = false;
 		if (r <= 0 || c->broken)
 			return;
-		verbs_do(c, &m);
+		take_msg(c, &m);
 	}
 }
 
@@ -258,6 +291,8 @@ static void client_free(struct client *c)
 	loop_timer_clear(&c->idle);
 	loop_timer_clear(&c->again);
 	msg_queue_free(&c->out);
+	msg_fds_close(&c->fds);
+	key_fds_close(&c->keys);
 	while ((e = list_pop(&c->asks)))			/* I2 */
 		container_of(e, struct ask, link)->client = NULL;
 	list_del(&c->link);

@@ -30,6 +30,10 @@ void ask_drop(struct ask *a);	/* no (more) answer; any number of times */
 void ask_fail(struct ask *a, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* What has come for the request that is being answered; what it does not take
+ * is closed after it. */
+struct key_fds *client_keys(struct client *c);
+
 /* list: told bit by bit, whenever there is room. */
 void client_list(struct client *c, uint32_t id);
 

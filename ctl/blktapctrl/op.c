@@ -45,6 +45,7 @@ void op_free(struct op *op)
 	ask_drop(&op->ask);
 	loop_timer_clear(&op->timer);
 	loop_work_cancel(&op->work);
+	key_fds_close(&op->keys);
 	free(op->text);
 	free(op);
 }

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "keys.h"
 #include "loop/loop.h"
 #include "tap_proto.h"
 
@@ -68,6 +69,7 @@ struct op {
 	uint64_t size;
 	uint64_t patience_ns;	/* for open, close, pause */
 	char *text;		/* spec */
+	struct key_fds keys;	/* for it */
 
 	unsigned step;
 	bool undoing, killed;

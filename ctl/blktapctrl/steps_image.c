@@ -19,9 +19,19 @@ static void open_call(struct op *op, uint16_t type, const char *spec, int during
 		struct tap_params p;
 		char room[sizeof(struct tap_params) + TAP_TEXT_MAX];
 	} body;
+	struct vdisk *vd = op->vd;
 	size_t len = strlen(spec);
+	int err = 0;
 
-	body.p.flags = op->vd->new_flags;
+	if (!vd->calling) {	/* else it is refused below */
+		key_fds_move(&vd->new_keys, &op->keys);
+		err = key_fds_send(&vd->new_keys, &vd->chan);
+	}
+	if (err) {
+		op_done(op, err, "its keys cannot be passed: %s", strerror(-err));
+		return;
+	}
+	body.p.flags = vd->new_flags | vd->new_keys.n << TAP_OPEN_KEYS_SHIFT;
 	memcpy(body.p.spec, spec, len);
 	step_call(op, type, &body, sizeof(body.p) + len, during, op->patience_ns);
 }

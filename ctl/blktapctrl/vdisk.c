@@ -90,6 +90,8 @@ void vdisk_free(struct vdisk *vd)
 	ASSERT(!chan_is_open(&vd->chan) && list_empty(&vd->files));
 	loop_timer_clear(&vd->settle);
 	broker_abandon(vd);
+	key_fds_close(&vd->keys);
+	key_fds_close(&vd->new_keys);
 	list_del(&vd->link);
 	ctl.n_vdisks--;
 	/* Its channel or its pidfd may be the caller's caller. */
@@ -136,6 +138,8 @@ void vdisk_enter(struct vdisk *vd, enum vdisk_state next)
 	/* Only what has an image, or may soon have one, holds files. */
 	if (next == VD_CLOSED || next == VD_PAUSED)
 		broker_close(vd);
+	if (next == VD_CLOSED)
+		key_fds_close(&vd->keys);
 }
 
 const char *vdisk_state_text(enum vdisk_state s)
@@ -221,6 +225,7 @@ void vdisk_forget(struct vdisk *vd)
 {
 	ASSERT(vd->state == VD_DEAD);
 	broker_close(vd);
+	key_fds_close(&vd->keys);
 	if (vd->minor >= 0)
 		minor_unbind(vd->minor);
 	vd->number = -1;	/* another may have it before this one is freed */
@@ -266,6 +271,8 @@ static void opened(struct vdisk *vd)
 {
 	strcpy(vd->spec, vd->new_spec);
 	vd->flags = vd->new_flags;
+	if (vd->new_keys.n)
+		key_fds_move(&vd->keys, &vd->new_keys);
 	vd->failed_resume = false;
 	vdisk_enter(vd, VD_RUNNING);
 }
@@ -289,6 +296,7 @@ static int settle_call(struct vdisk *vd, int err, const struct msg *m)
 			opened(vd);
 			break;
 		}
+		key_fds_close(&vd->new_keys);
 		vd->failed_resume = vd->call.type == TAP_RESUME;
 		vdisk_enter(vd, vd->before);
 		break;

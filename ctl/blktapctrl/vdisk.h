@@ -21,6 +21,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "chan.h"
+#include "keys.h"
 #include "loop/loop.h"
 #include "tap_proto.h"
 
@@ -63,7 +64,10 @@ struct vdisk {
 	struct tap_img img;
 	char spec[TAP_TEXT_MAX + 1];	/* "": never opened */
 
+	struct key_fds keys;	/* of its image; also while it is paused or dead */
+
 	/* What an open or unpause under way would make of it. */
+	struct key_fds new_keys;	/* none: as before */
 	uint32_t new_flags;
 	char new_spec[TAP_TEXT_MAX + 1];
 

@@ -105,6 +105,7 @@ static void begin(struct request *r, struct vdisk *vd)
 		refuse(r, -ENOMEM, "%s", strerror(ENOMEM));
 		return;
 	}
+	key_fds_move(&op->keys, client_keys(r->client));
 	if (op_start(op, vd)) {
 		op_free(op);
 		refuse(r, -EBUSY, "too much waits for it already");

@@ -6,6 +6,7 @@
 #include "tap-ctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 
@@ -83,6 +84,27 @@ static int take_value(struct call *c, const struct opt *t, const char *value)
 	return 0;
 }
 
+/* --key-file and --key-fd. */
+static int take_key(struct call *c, int id, const char *value)
+{
+	struct key_source *s = &c->keys[c->n_keys];
+	uint64_t fd;
+
+	if (c->n_keys == TAP_KEYS_MAX)
+		return call_usage(c, "more than %u keys", TAP_KEYS_MAX);
+	*s = (struct key_source){ .file = value };
+	if (id == CTL_OPT_KEY_FD) {
+		/* Nothing of ours is open yet that could have that number. */
+		if (uint_parse(value, INT_MAX, &fd) ||
+		    fcntl((int)fd, F_GETFD) < 0)
+			return call_usage(c, "'%s' is not an open descriptor",
+					  value);
+		*s = (struct key_source){ .fd = (int)fd };
+	}
+	c->n_keys++;
+	return 0;
+}
+
 /* The options up to the first operand; -h and --version are for the caller. */
 static int take_options(struct call *c, struct opts *o, bool *help)
 {
@@ -107,6 +129,12 @@ static int take_options(struct call *c, struct opts *o, bool *help)
 			break;
 		case CTL_OPT_JSON:
 			c->json = true;
+			break;
+		case CTL_OPT_KEY_FILE:
+		case CTL_OPT_KEY_FD:
+			err = take_key(c, id, o->value);
+			if (err)
+				return err;
 			break;
 		case CTL_OPT_BACKING:
 			if (c->n_backing == BACKING_MAX)

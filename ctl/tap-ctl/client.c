@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/keys.h"
 #include "base/log.h"
 #include "base/rundir.h"
 #include "tap-ctl.h"
@@ -64,6 +65,7 @@ static int link_open(const struct call *c, struct link *l)
 		}
 		err = cannot_connect(c, a.sun_path, -errno);
 		close(l->fd);
+		l->fd = -1;
 		return err;
 	}
 	return 0;
@@ -156,14 +158,15 @@ static int refused(const struct call *c, const struct msg *m)
 	return call_refused(c, m->hdr->status, why);
 }
 
-/* The next answer to our question.  0, or -errno. */
-static int next_answer(const struct call *c, struct link *l, struct msg *m)
+/* The next answer to our question of that type.  0, or -errno. */
+static int next_answer(const struct call *c, struct link *l, uint16_t type,
+		       struct msg *m)
 {
 	for (;;) {
 		int n = read_msg(l->fd, &l->in, m);
 
 		if (n > 0 && m->hdr->id == ASK_ID &&
-		    m->hdr->type == c->verb->ask + 1) {
+		    m->hdr->type == type + 1) {
 			log_dbg(LOG_CTL, "answer: status %d flags %u, %u bytes",
 				m->hdr->status, m->hdr->flags, m->hdr->len);
 			return 0;
@@ -182,20 +185,60 @@ static int next_answer(const struct call *c, struct link *l, struct msg *m)
 	}
 }
 
+/* One key goes ahead of what needs it, as a sealed memfd. */
+static int send_key(const struct call *c, struct link *l,
+		    const struct td_secret *key)
+{
+	int err, fd = keys_to_memfd(key);
+	struct msg_out o;
+	struct msg m;
+
+	if (fd < 0)
+		return call_fail(c, fd, "cannot pass a key: %s", strerror(-fd));
+	msg_seal(&o, TAP_CTL_KEY, 0, ASK_ID, 0, 0);
+	while ((err = write_msg_fd(l->fd, &o, fd)) == -EAGAIN)
+		if ((err = link_wait(c, l, POLLOUT)))
+			break;
+	close(fd);
+	if (err)
+		return err == -ETIMEDOUT ? err :
+		       call_fail(c, err, "cannot pass a key: %s", strerror(-err));
+	err = next_answer(c, l, TAP_CTL_KEY, &m);
+	if (!err && m.hdr->status > 0)
+		err = call_fail(c, -EBADMSG, "blktapctrl's answer is broken");
+	else if (!err && m.hdr->status < 0)
+		err = refused(c, &m);
+	return err;
+}
+
+static int send_all(const struct call *c, struct link *l, const struct keys *keys,
+		    const char *text, uint64_t size)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < keys->n && !err; i++)
+		err = send_key(c, l, &keys->v[i]);
+	return err ? err : send_ask(c, l, text, size);
+}
+
 int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
 	void *arg)
 {
 	struct link l = { .fd = -1 };
+	struct keys keys = { 0 };
 	struct msg m;
 	bool more;
 	int err;
 
-	err = link_open(c, &l);
+	err = keys_get(c, &keys);
 	if (err)
 		return err;
-	err = send_ask(c, &l, text, size);
+	err = link_open(c, &l);
+	if (!err)
+		err = send_all(c, &l, &keys, text, size);
+	keys_wipe(&keys);
 	while (!err) {
-		err = next_answer(c, &l, &m);
+		err = next_answer(c, &l, c->verb->ask, &m);
 		if (err)
 			break;
 		if (m.hdr->status > 0)
@@ -218,6 +261,7 @@ int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
 	if (!err && c->verb->ask == TAP_CTL_SHUTDOWN)
 		while (read_msg(l.fd, &l.in, &m) >= 0 && !err)
 			err = link_wait(c, &l, POLLIN);
-	close(l.fd);
+	if (l.fd >= 0)
+		close(l.fd);
 	return err;
 }

@@ -22,7 +22,8 @@
 #define TAPCTL "tap-ctl"
 
 /* Option ids beyond the letters and OPT_COMMON's. */
-enum { CTL_OPT_JSON = 300, CTL_OPT_DEBUG, CTL_OPT_BACKING, CTL_OPT_NR };
+enum { CTL_OPT_JSON = 300, CTL_OPT_DEBUG, CTL_OPT_BACKING,
+       CTL_OPT_KEY_FILE, CTL_OPT_KEY_FD, CTL_OPT_NR };
 
 #define BACKING_MAX 256
 
@@ -45,6 +46,12 @@ struct verb {
 
 extern const struct verb ctl_verbs[];	/* ends with a NULL name */
 
+/* Where a key comes from. */
+struct key_source {
+	const char *file;	/* NULL: fd */
+	int fd;
+};
+
 /* A command line, understood. */
 struct call {
 	const struct verb *verb;
@@ -52,6 +59,8 @@ struct call {
 	const char *operand;	/* or NULL */
 	const char *backing[BACKING_MAX];	/* --backing, in order */
 	unsigned n_backing;
+	struct key_source keys[TAP_KEYS_MAX];	/* --key-file, --key-fd, in order */
+	unsigned n_keys;
 	int32_t pid, minor;	/* -1: not given */
 	uint32_t timeout;	/* seconds, 0: not given */
 	uint32_t patience;	/* seconds that an answer may take */
@@ -69,6 +78,11 @@ int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
 /* What the daemon is told of -a and --backing, a line each ("" without -a), in
  * text, which has TAP_TEXT_MAX + 1 bytes. */
 int image_text(const struct call *c, char *text);
+
+/* keys.c */
+struct keys;
+/* The keys that the command line names; wiped again if one cannot be had. */
+int keys_get(const struct call *c, struct keys *k);
 
 /* print.c */
 

@@ -12,6 +12,10 @@
 #define O_IMAGE { 'a', "args", "TYPE:/path", "the image, as TYPE:/path" }
 #define O_BACKING { CTL_OPT_BACKING, "backing", "SPEC", "what is below it, as " \
 	"TYPE:/path; repeat from the top down; none: nothing is" }
+#define O_KEYS                                                               \
+	{ CTL_OPT_KEY_FILE, "key-file", "FILE", "a key of the image is in FILE " \
+	  "(-: standard input); may be repeated" },                          \
+	{ CTL_OPT_KEY_FD, "key-fd", "N", "the same of an open descriptor" }
 #define O_NAME { 'd', NULL, "NAME", "accepted for tapdisk3's sake, unused" }
 #define O_FLAGS                                                              \
 	{ 'R', "read-only", NULL, "nobody can write to it" },                \
@@ -37,7 +41,7 @@ static const struct opt opts_disk[] = { O_PID, O_MINOR, O_COMMON };
 static const struct opt opts_wait[] = { O_PID, O_MINOR, O_WAIT, O_COMMON };
 static const struct opt opts_minor[] = { O_MINOR, O_COMMON };
 static const struct opt opts_open[] = {
-	O_PID, O_MINOR, O_IMAGE, O_BACKING, O_FLAGS, O_WAIT, O_REFUSED, O_COMMON
+	O_PID, O_MINOR, O_IMAGE, O_BACKING, O_KEYS, O_FLAGS, O_WAIT, O_REFUSED, O_COMMON
 };
 static const struct opt opts_close[] = {
 	O_PID, O_MINOR,
@@ -50,12 +54,12 @@ static const struct opt opts_destroy[] = {
 	O_WAIT, O_COMMON
 };
 static const struct opt opts_create[] = {
-	O_IMAGE, O_BACKING, O_FLAGS, O_WAIT, O_NAME, O_SLICE, O_REFUSED, O_COMMON
+	O_IMAGE, O_BACKING, O_KEYS, O_FLAGS, O_WAIT, O_NAME, O_SLICE, O_REFUSED, O_COMMON
 };
 static const struct opt opts_unpause[] = {
 	O_PID, O_MINOR,
 	{ 'a', "args", "TYPE:/path", "go on with this image instead" },
-	O_BACKING, O_WAIT, { '2', NULL, "PATH", NULL }, { 'c', NULL, "PATH", NULL },
+	O_BACKING, O_KEYS, O_WAIT, { '2', NULL, "PATH", NULL }, { 'c', NULL, "PATH", NULL },
 	O_COMMON
 };
 static const struct opt opts_shutdown[] = { O_WAIT, O_COMMON };
@@ -83,7 +87,8 @@ const struct verb ctl_verbs[] = {
 		  "the last unpause failed.\n",
 	  .opts = opts_list, .ask = TAP_CTL_LIST, .run = run_list },
 	{ .name = "create",
-	  .args = "-a TYPE:/path [--backing SPEC]... [-R] [-D] [-t SECS]",
+	  .args = "-a TYPE:/path [--backing SPEC]... [--key-file FILE]... "
+		  "[-R] [-D] [-t SECS]",
 	  .help = "make a disk of an image: allocate, spawn, attach, open",
 	  .more = IMAGE_HELP "Prints the path of the disk's marker; its last "
 		  "digits are the minor.\n",
@@ -116,8 +121,8 @@ const struct verb ctl_verbs[] = {
 	  .opts = opts_disk, .need = "m", .ask = TAP_CTL_DETACH,
 	  .run = run_plain },
 	{ .name = "open",
-	  .args = "-m MINOR [-p PID] -a TYPE:/path [--backing SPEC]... [-R] "
-		  "[-D] [-t SECS]",
+	  .args = "-m MINOR [-p PID] -a TYPE:/path [--backing SPEC]... "
+		  "[--key-file FILE]... [-R] [-D] [-t SECS]",
 	  .help = "open an image on an attached disk", .more = IMAGE_HELP,
 	  .opts = opts_open, .need = "ma", .ask = TAP_CTL_OPEN,
 	  .run = run_plain },
@@ -131,7 +136,8 @@ const struct verb ctl_verbs[] = {
 	  .opts = opts_wait, .need = "m", .ask = TAP_CTL_PAUSE,
 	  .run = run_plain },
 	{ .name = "unpause",
-	  .args = "-m MINOR [-p PID] [-a TYPE:/path [--backing SPEC]...] [-t SECS]",
+	  .args = "-m MINOR [-p PID] [-a TYPE:/path [--backing SPEC]...] "
+		  "[--key-file FILE]... [-t SECS]",
 	  .help = "open the image, or another one, and go on",
 	  .more = "If it fails the disk stays paused.\n",
 	  .opts = opts_unpause, .need = "m", .ask = TAP_CTL_UNPAUSE,

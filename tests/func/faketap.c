@@ -15,6 +15,7 @@
  *	unsure		answers CLOSE with EIO, and has not closed
  *	more		says of every answer that more follows
  *	hellos		answers HELLO without being asked, for ever
+ *	keys		writes the keys that it gets to DIR/N.keys, a line each
  *
  * Otherwise it behaves, and serves nothing.  TYPE is a number of tap_proto.h.
  */
@@ -40,6 +41,7 @@ static char modes[512];
 static struct tap_hello_rsp hello;
 static char spec[TAP_TEXT_MAX + 1];
 static uint32_t params_id, params_type;
+static int keys_to = -1;
 
 /* The argument of a mode, "" if it has none, NULL if it is off. */
 static const char *mode(const char *name)
@@ -79,6 +81,18 @@ static void answer(uint16_t type, uint32_t id, int status, const void *body,
 	}
 }
 
+static void take_key(int fd)
+{
+	char key[TAP_KEY_LEN_MAX + 1];
+	ssize_t n = pread(fd, key, TAP_KEY_LEN_MAX, 0);
+
+	if (n <= 0)
+		_exit(3);
+	key[n++] = '\n';
+	if (keys_to >= 0 && write(keys_to, key, (size_t)n) != n)
+		_exit(3);
+}
+
 static void take_fd(void)
 {
 	struct tap_fd_msg fm;
@@ -90,6 +104,8 @@ static void take_fd(void)
 	}
 	if (r != 1)
 		return;
+	if (fm.kind == TAP_FD_KEY)
+		take_key(fd);
 	close(fd);
 	if (fm.kind == TAP_FD_FILE) {
 		struct tap_img img = { .bytes = 1 << 20, .sector_size = 512 };
@@ -267,6 +283,9 @@ static void set_up(int argc, char **argv)
 		_exit(7);
 	while (mode("deaf"))
 		pause();
+	snprintf(path, sizeof(path), "%s/%d.keys", dir, n);
+	if (mode("keys"))
+		keys_to = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	rd = open(run_path(RUN_PIPE_WRITE, n, path, sizeof(path)),
 		  O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	wr = open(run_path(RUN_PIPE_READ, n, path, sizeof(path)),

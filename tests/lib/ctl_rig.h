@@ -12,6 +12,7 @@
 #include "chan.c"
 #include "client.c"
 #include "forward.c"
+#include "keys.c"
 #include "minors.c"
 #include "names.c"
 #include "names_scan.c"

@@ -29,6 +29,8 @@
 
 #include <cmocka.h>
 
+#include "base/keys.h"
+
 static pid_t other;		/* another sandboxed process */
 
 static void *nothing(void *arg)
@@ -58,6 +60,21 @@ static int memory_can_be_had(void)
 	if (p)
 		memset(p, 1, 64 << 20);
 	free(p);
+	return rc;
+}
+
+/* Before the sandbox; a key is passed in. */
+static int key_fd;
+
+static int a_key_can_be_had(void)
+{
+	struct keys k = { 0 };
+	const char *why;
+	int rc = keys_add_memfd(&k, key_fd, &why);
+
+	if (!rc)
+		rc = memcmp(k.v[0].bytes, "secret", 6) || mlock(k.v[0].bytes, 6);
+	keys_wipe(&k);
 	return rc;
 }
 
@@ -155,6 +172,7 @@ static void lets_through(void **state)
 	(void)state;
 	assert_int_equal(run(threads_start), 0);
 	assert_int_equal(run(memory_can_be_had), 0);
+	assert_int_equal(run(a_key_can_be_had), 0);
 	assert_int_equal(run(a_name_is_taken), 0);
 	assert_int_equal(run(flags_of_descriptors), 0);
 	assert_int_equal(run(signals_of_ours), 0);
@@ -189,7 +207,9 @@ static int setup(void **state)
 	char byte;
 
 	(void)state;
-	if (pipe(up))
+	key_fd = keys_to_memfd(&(struct td_secret){
+			(const unsigned char *)"secret", 6 });
+	if (key_fd < 0 || pipe(up))
 		return -1;
 	other = fork();
 	if (!other) {

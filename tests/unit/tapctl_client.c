@@ -13,6 +13,7 @@
 #include <sys/un.h>
 
 #include "../../ctl/tap-ctl/client.c"
+#include "../../ctl/tap-ctl/keys.c"
 #include "../../ctl/tap-ctl/print.c"
 
 /* What the daemon does with its one client. */

@@ -1,0 +1,32 @@
+/* keyring.h - the keys of a disk in its process.
+ *
+ * Those that an open brings take the place of the others only when it succeeds.
+ * What is open and what is paused keeps its keys; what is closed has none.
+ */
+#ifndef KEYRING_H
+#define KEYRING_H
+
+#include <stdbool.h>
+
+#include "base/keys.h"
+
+struct keyring {	/* zeroed but for env */
+	struct td_env *env;	/* secrets: what the next open sees */
+	struct keys now, next;
+	uint32_t id;		/* of the open that `next` is for */
+	int err;		/* why one of them could not be taken */
+	const char *why;	/* NULL: as strerror says */
+};
+
+/* A key for the open of that id; fd is ours.  Ids of before count no more. */
+void keyring_take(struct keyring *k, uint32_t id, int fd);
+/* Have all n of that open come, well or ill? */
+bool keyring_complete(const struct keyring *k, uint32_t id, unsigned n);
+/* They are what is opened with: its own, or, if there are none and it goes on
+ * with a paused disk, those of before.  0, or what keyring_take() met. */
+int keyring_use(struct keyring *k, uint32_t id, unsigned n, bool resume);
+/* It has opened, or it has not. */
+void keyring_settle(struct keyring *k, bool opened);
+void keyring_wipe(struct keyring *k);
+
+#endif
