@@ -28,6 +28,7 @@ static void on_read(struct loop_fd *f, uint32_t events);
 static void on_write(struct loop_fd *f, uint32_t events);
 static void on_fd(struct loop_fd *f, uint32_t events);
 static void hello_again(struct loop_timer *t);
+static void read_rest(struct loop_timer *t);
 
 void chan_init(struct chan *c, const struct chan_ops *ops)
 {
@@ -39,6 +40,7 @@ void chan_init(struct chan *c, const struct chan_ops *ops)
 	list_init(&c->calls);
 	msg_queue_init(&c->out, CHAN_QUEUE_MAX);
 	loop_timer_init(&c->again, hello_again);
+	loop_timer_init(&c->rest, read_rest);
 }
 
 static void close_end(struct loop_fd *f)
@@ -99,6 +101,7 @@ void chan_close(struct chan *c)
 	struct list *e;
 
 	loop_timer_clear(&c->again);
+	loop_timer_clear(&c->rest);
 	close_end(&c->rd);
 	close_end(&c->wr);
 	close_end(&c->fd);
@@ -440,6 +443,16 @@ static void on_read(struct loop_fd *f, uint32_t events)
 			return;
 		}
 	}
+	if (f->fd >= 0)
+		loop_timer_set(ctl.loop, &c->rest, 0);
+}
+
+static void read_rest(struct loop_timer *t)
+{
+	struct chan *c = container_of(t, struct chan, rest);
+
+	if (c->rd.fd >= 0)
+		on_read(&c->rd, 0);
 }
 
 const char *msg_why(const struct msg *m, int err, char *buf, size_t len)

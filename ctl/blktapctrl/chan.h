@@ -59,6 +59,7 @@ struct chan {
 	_Alignas(struct tap_hello_rsp) uint8_t rsp[sizeof(struct tap_hello_rsp)];
 	char spec[TAP_TEXT_MAX + 1];
 	struct loop_timer again;	/* the next HELLO */
+	struct loop_timer rest;	/* read on: what is in `in` wakes nobody */
 	uint64_t refill_ns;	/* when the allowance began anew */
 	unsigned spent;		/* messages of it that nobody asked for */
 	uint64_t skipped;

@@ -73,6 +73,13 @@ if [ "$(id -u)" = 0 ] && mknod "$I/null" c 1 3 2>/dev/null &&
 	no 13 "askrw:$I/disk" 'a block device'
 fi
 
+# Two hundred images of a thousand extents fit, and there is an end to it.
+yes "ask:$I/b times:1500"
+echo "ask:$I/b times:5000" >"$T/modes/$N"
+refuse any within5 tap-ctl create -a "qcow2:$I/a"
+wait_for 5 grep -q 'too many files' "$T/ctl.log" || fail "no end to files: $ERR"
+sleep 0.3
+
 # Raw images and those without a file name nothing.
 no 13 "ask:$I/b" 'not a file of this disk' -a "aio:$I/a"
 no 13 "ask:$T/base/t" 'not a file of this disk' -a ram:1M

@@ -9,6 +9,7 @@
  *	flood		asks for files for ever		pid, minor, state  lies
  *	ask:PATH	asks for that file as it is opened
  *	askrw:PATH	the same, for writing
+ *	times:N		asks N times, at once
  *	endless		answers stats without end
  *	twice		answers everything twice	late	leaves after 15 s
  *	stop		stops itself before it answers anything
@@ -42,6 +43,7 @@ static struct tap_hello_rsp hello;
 static char spec[TAP_TEXT_MAX + 1];
 static uint32_t params_id, params_type;
 static int keys_to = -1;
+static unsigned files_due;
 
 /* The argument of a mode, "" if it has none, NULL if it is off. */
 static const char *mode(const char *name)
@@ -107,7 +109,7 @@ static void take_fd(void)
 	if (fm.kind == TAP_FD_KEY)
 		take_key(fd);
 	close(fd);
-	if (fm.kind == TAP_FD_FILE) {
+	if (fm.kind == TAP_FD_FILE && --files_due == 0) {
 		struct tap_img img = { .bytes = 1 << 20, .sector_size = 512 };
 
 		answer((uint16_t)params_type + 1, params_id, 0, &img, sizeof(img));
@@ -115,6 +117,7 @@ static void take_fd(void)
 	}
 }
 
+/* As often as `times` says. */
 static void ask_file(const char *path, uint32_t flags)
 {
 	struct tap_file_ask a = { .flags = flags };
@@ -122,7 +125,9 @@ static void ask_file(const char *path, uint32_t flags)
 	memcpy(out.body, &a, sizeof(a));
 	memcpy(out.body + sizeof(a), path, strlen(path));
 	msg_seal(&out, TAP_FILE, 0, 77, 0, (uint32_t)(sizeof(a) + strlen(path)));
-	write_msg(wr, &queue, &out);
+	files_due = mode("times") ? (unsigned)atoi(mode("times")) : 1;
+	for (unsigned i = 0; i < files_due; i++)
+		write_msg(wr, &queue, &out);
 }
 
 static void open_it(const struct msg *m)
