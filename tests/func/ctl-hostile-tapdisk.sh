@@ -112,6 +112,7 @@ refuse 5 within5 tap-ctl destroy -m 0
 [ "$(disk_state 0)" = running ] || fail "$(disk_json 0)"
 rm "$T/modes/0"
 kill -KILL "$PID"
+wait_for 5 [ ! -e "$RUN/tapctrlwrite0" ] || fail "death unnoticed"
 destroy 0
 
 # --- introduces itself for ever: no more listened to than other floods.
