@@ -6,8 +6,9 @@
 
 #include "base/bytes.h"
 
-/* Images that are no more than the disk's bytes: they name nothing. */
-static const char *const raw_types[] = { "aio", "file", "phy" };
+/* Images that are no more than the disk's bytes, plain or encrypted: they name
+ * nothing. */
+static const char *const raw_types[] = { "aio", "file", "phy", "luks" };
 
 /* Length of the TYPE at s if a ':' follows it, else 0. */
 static size_t type_len(const char *s)

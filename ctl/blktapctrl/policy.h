@@ -19,8 +19,8 @@
  *      (--image-dir), to read only; on the same conditions, but a block device
  *      may be there.
  *
- * P3 and P4 are for types that can name files: raw ones and those without a file
- * get P1 alone.  For writing, P3 gives no file that any disk, this one among
+ * P3 and P4 are for types that can name files: raw ones, encrypted or not, and
+ * those without a file get P1 alone.  For writing, P3 gives no file that any disk, this one among
  * them, has open; for reading, none that one has open for writing.  Names are
  * compared as texts, and opened from their folder on.
  *

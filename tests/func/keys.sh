@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 60
+# TIMEOUT: 120
 # Keys reach the tapdisk as their files have them, in order, and are seen nowhere
 # on the way: not in command lines, environments, logs or files, nor when a
 # tapdisk dumps its state.

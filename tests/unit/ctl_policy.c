@@ -96,6 +96,7 @@ static void test_raw_images_name_nothing(void **state)
 {
 	static const char *const raw[] = {
 		"aio:/srv/a", "file:/srv/a", "phy:/srv/a", "log:|aio:/srv/a",
+		"luks:/srv/a",
 	};
 
 	(void)state;
