@@ -58,14 +58,23 @@ static int check_cipher(struct luks_header *h, const struct luks_cipher *x,
 	return err ? luks_refuse(h, err, "%s", why) : 0;
 }
 
-/* What a PBKDF2 may not be, whoever pays. */
-static int check_pbkdf2(struct luks_header *h, const struct luks_kdf *k)
+/* The digest that tells the right key. */
+static int check_digest(struct luks_header *h, const struct luks_limits *l)
 {
-	if (!hash_find(k->hash))
+	const struct luks_kdf *k = &h->kdf;
+	const struct hash *hash = hash_find(k->hash);
+
+	if (!hash)
 		return luks_refuse(h, -EOPNOTSUPP, "hash '%s' is not supported ("
 				   HASH_NAMES " are)", k->hash);
-	if (!k->iterations)
-		return luks_refuse(h, -EINVAL, "a key with 0 iterations");
+	if (h->version == 2 && h->digest_len != hash_bytes(hash))
+		return luks_refuse(h, -EINVAL, "the key's digest has %zu bytes, not "
+				   "%zu", h->digest_len, hash_bytes(hash));
+	if (!k->iterations || k->iterations > l->iterations)
+		return luks_refuse(h, -EINVAL, "the key's digest has %llu iterations; "
+				   "1 to %llu are possible",
+				   (unsigned long long)k->iterations,
+				   (unsigned long long)l->iterations);
 	return 0;
 }
 
@@ -167,12 +176,7 @@ static int check(struct luks_header *h, uint64_t bytes, bool detached,
 	int err = check_cipher(h, &h->data, h->sector);
 
 	if (!err)
-		err = check_pbkdf2(h, &h->kdf);
-	if (!err && h->kdf.iterations > l->iterations)
-		err = luks_refuse(h, -EINVAL, "the key's digest has %llu iterations, "
-				  "more than %llu",
-				  (unsigned long long)h->kdf.iterations,
-				  (unsigned long long)l->iterations);
+		err = check_digest(h, l);
 	if (!err)
 		err = check_areas(h, bytes, detached);
 	if (!err && !detached)

