@@ -1,14 +1,16 @@
 /* formats.c - the one list of formats that tools know. */
 #include "formats.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "drivers.h"
 
-extern const struct td_format_tool td_raw_tool;
+extern const struct td_format_tool td_raw_tool, td_qcow2_tool;
 
 const struct td_format_tool *const td_format_tools[] = {
-	&td_raw_tool, NULL
+	&td_raw_tool, &td_qcow2_tool, NULL
 };
 
 const struct td_format_tool *td_format_find(const char *name)
@@ -39,4 +41,15 @@ const char *td_format_value(const struct td_format_opt *opts,
 		if (!strcmp(opts->name, name))
 			return opts->def;
 	return NULL;
+}
+
+void td_check_say(struct td_check *c, const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	c->say(c->arg, line);
 }

@@ -38,14 +38,35 @@ struct td_format_make {
 const char *td_format_value(const struct td_format_opt *opts,
 			    const struct td_format_make *m, const char *name);
 
+/* A check, and what came of it.  Numbers are of the image as it is afterwards,
+ * but for those that were repaired. */
+struct td_check {
+	bool fix_leaks, fix_errors;
+	void (*say)(void *arg, const char *line);	/* one finding */
+	void *arg;
+
+	uint64_t failures;	/* what could not be checked */
+	uint64_t corruptions, leaks;
+	uint64_t corruptions_fixed, leaks_fixed;
+	/* Clusters; total 0: the format does not tell. */
+	uint64_t total, allocated, fragmented, packed;
+	uint64_t end;		/* of what is in use of the file; 0: not told */
+};
+__attribute__((format(printf, 2, 3)))
+void td_check_say(struct td_check *c, const char *fmt, ...);
+
 struct td_format_tool {
 	const char *name;	/* what people and qemu call the format */
-	const struct td_driver *driver;
-	const struct td_format_opt *opts;	/* NULL-ended */
+	const struct td_driver *driver;		/* NULL: the one of that name */
+	const struct td_format_opt *opts;	/* NULL-ended; with create */
 	/* Do these first bytes of a file say that it is one?  NULL: never. */
 	bool (*probe)(const void *head, size_t len);
 	/* Write an image into a store, which reads as zeroes unless it is a device. */
 	int (*create)(struct td_node *store, const struct td_format_make *m);
+	/* All below are optional.  info: members of qemu-img's ImageInfo, in `o`:
+	 * at least "virtual-size"; "cluster-size", "format-specific", ... */
+	int (*info)(struct td_node *store, struct json_t *o);
+	int (*check)(struct td_node *store, struct td_check *c);
 };
 
 #define TD_FORMAT_HEAD 2048u	/* what probe should be given */

@@ -73,12 +73,11 @@ int img_probe(const char *name, const struct td_format_tool **tool)
 
 /* FORMAT:NAME, and below it the chain if there is one.  A format may be filters
  * and the name of a driver, as in "delay:op=read,us=100|aio". */
-static char *spec_of(const struct img *im, const char *chain)
+static char *spec_of(const struct img *im, const char *driver, const char *chain)
 {
 	char *s;
-	int n = asprintf(&s, "%s:%s%s%s",
-			 im->tool ? im->tool->driver->name : im->format, im->name,
-			 chain ? "\n" : "", chain ? chain : "");
+	int n = asprintf(&s, "%s:%s%s%s", driver, im->name, chain ? "\n" : "",
+			 chain ? chain : "");
 
 	ASSERT(n >= 0);
 	return s;
@@ -89,6 +88,10 @@ static int name_format(struct img *im, const char *format, unsigned flags)
 	int err = 0;
 
 	im->format = format;
+	if (strchr(im->name, '\n')) {
+		log_err("a name with a newline cannot be an image's");
+		return -EINVAL;
+	}
 	if (!format && (flags & IMG_PROBE))
 		err = img_probe(im->name, &im->tool);
 	else if (format)
@@ -109,33 +112,23 @@ static int name_format(struct img *im, const char *format, unsigned flags)
 	return 0;
 }
 
-int img_open(struct img *im, const char *name, const char *format, unsigned flags,
-	     const char *chain)
+static int open_spec(struct img *im, const char *driver, unsigned flags,
+		     const char *chain)
 {
 	unsigned how = (flags & IMG_WRITE ? 0 : TD_NODE_RDONLY) |
 		       (flags & IMG_DIRECT ? 0 : TD_NODE_NO_DIRECT);
-	char why[256] = "", *spec;
-	int err;
+	char why[256] = "", *spec = spec_of(im, driver, chain);
+	int err = td_tree_new(env_get(), spec, how, &im->tree, why, sizeof(why));
 
-	*im = (struct img){ .name = name };
-	if (strchr(name, '\n')) {
-		log_err("a name with a newline cannot be an image's");
-		return -EINVAL;
-	}
-	err = name_format(im, format, flags);
-	if (err)
-		return err;
-	spec = spec_of(im, chain);
-	err = td_tree_new(env_get(), spec, how, &im->tree, why, sizeof(why));
 	free(spec);
 	if (err) {
-		log_err("cannot open %s: %s", name, *why ? why : strerror(-err));
+		log_err("cannot open %s: %s", im->name, *why ? why : strerror(-err));
 		return err;
 	}
 	err = control(im, td_tree_open, 0);
 	if (err) {
 		if (!*td_tree_why(im->tree))
-			log_err("cannot open %s: %s", name, strerror(-err));
+			log_err("cannot open %s: %s", im->name, strerror(-err));
 		td_tree_free(im->tree);
 		im->tree = NULL;
 		return err;
@@ -144,6 +137,29 @@ int img_open(struct img *im, const char *name, const char *format, unsigned flag
 	im->pool = td_pool_new(IMG_DEPTH, sizeof(struct img_part));
 	ASSERT(im->pool && !td_pool_bind(im->pool, im->tree));
 	return 0;
+}
+
+int img_open(struct img *im, const char *name, const char *format, unsigned flags,
+	     const char *chain)
+{
+	int err;
+
+	*im = (struct img){ .name = name };
+	err = name_format(im, format, flags);
+	if (err)
+		return err;
+	return open_spec(im, im->tool && im->tool->driver ? im->tool->driver->name :
+			 im->format, flags, chain);
+}
+
+int img_open_file(struct img *im, const char *name, const char *format,
+		  unsigned flags)
+{
+	int err;
+
+	*im = (struct img){ .name = name };
+	err = name_format(im, format, flags);
+	return err ? err : open_spec(im, "aio", flags, NULL);
 }
 
 int img_close(struct img *im)

@@ -45,8 +45,7 @@ int space_mode(const char *mode)
 	return ST_FAILED;
 }
 
-/* A name in an image is seen from the image's folder.  Allocated. */
-static char *from_image(const char *image, const char *name)
+char *name_from_image(const char *image, const char *name)
 {
 	const char *slash = strrchr(image, '/');
 	char *path;
@@ -74,7 +73,7 @@ static int backing_check(struct make *m)
 	}
 	if (m->backing_unseen)
 		return ST_OK;
-	path = from_image(m->name, m->backing);
+	path = name_from_image(m->name, m->backing);
 	err = img_open(&im, path, m->backing_format, 0, NULL);
 	if (!err && !m->has_size) {
 		m->size = img_size(&im);

@@ -137,6 +137,10 @@ struct img_part {
  * log_err(). */
 int img_open(struct img *im, const char *name, const char *format, unsigned flags,
 	     const char *chain);
+/* The same, but what is open is the file of the image, as a store: for functions
+ * of im->tool. */
+int img_open_file(struct img *im, const char *name, const char *format,
+		  unsigned flags);
 int img_close(struct img *im);	/* also one that is not open */
 uint64_t img_size(const struct img *im);
 bool img_is_raw(const struct img *im);
@@ -155,10 +159,21 @@ int img_resize(struct img *im, uint64_t size);
 /* The first bytes of a file and what they say: NULL: nothing that we know. */
 int img_probe(const char *name, const struct td_format_tool **tool);
 
+/* --- make.c --- */
+
+/* A name in an image is seen from the image's folder.  Allocated. */
+char *name_from_image(const char *image, const char *name);
+
+/* --- snapshot.c --- */
+
+void snapshots_print(const struct json_t *list);	/* NULL: nothing */
+
 /* --- info.c --- */
 
-/* "virtual-size", "filename", "format", ... of an open image. */
-struct json_t *info_of(struct img *im);
+/* "virtual-size", "filename", "format", ... of an image, which is opened only as
+ * far as that needs.  NULL after log_err(). */
+struct json_t *info_of(const char *name, const char *format);
+uint64_t json_u64(const struct json_t *o, const char *name);	/* 0: not there */
 
 /* --- scan.c --- */
 

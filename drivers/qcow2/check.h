@@ -1,0 +1,54 @@
+/* check.h - checking a qcow2 file, and repairing it.
+ *
+ *   check.c         the order of things; what makes an image clean again
+ *   check_walk.c    what refers to which cluster
+ *   check_refs.c    the refcounts in the file: compared, mended, or made anew
+ *   check_copied.c  the COPIED flags of the active tables
+ *
+ * Counts what qemu-img counts.  Memory: eight bytes for each cluster of the file,
+ * whatever the image says of itself.
+ */
+#ifndef QCOW2_CHECK_H
+#define QCOW2_CHECK_H
+
+#include "formats.h"
+#include "qcow2/image.h"
+
+struct qcow2_check {
+	struct td_check *c;
+	struct qcow2_image im;
+	uint64_t bytes;			/* of the file */
+	uint64_t clusters;		/* of the file; the last may be cut */
+	uint32_t *want, *have;		/* of each cluster: references that were
+					 * found; refcount, at most UINT32_MAX */
+	uint64_t *reft;			/* the refcount table */
+	uint64_t reft_entries;
+	bool rebuild;			/* refcounts have to be made anew */
+	uint8_t *l2;			/* room for a cluster */
+};
+
+/* The whole thing.  0: it ran, and c tells; else -errno after td_err(). */
+int qcow2_check(struct td_node *store, struct td_check *c);
+
+/* One corruption. */
+#define QCOW2_BAD(k, ...) \
+	do { (k)->c->corruptions++; td_check_say((k)->c, "error: " __VA_ARGS__); } while (0)
+#define QCOW2_FAILED(k, ...) \
+	do { (k)->c->failures++; td_check_say((k)->c, "error: " __VA_ARGS__); } while (0)
+
+enum qcow2_walk {
+	QCOW2_WALK_REFS	= 1u << 0,	/* count what the refcount structure takes;
+					 * not when it is to be replaced */
+};
+int qcow2_check_walk(struct qcow2_check *k, unsigned how);
+void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len);
+/* May the cluster at host be written to as an L2 table: is it in the file, and no
+ * other table of those that everything hangs on? */
+bool qcow2_check_is_l2(const struct qcow2_check *k, uint64_t host);
+
+int qcow2_check_load(struct qcow2_check *k);	/* reft and have */
+int qcow2_check_compare(struct qcow2_check *k);
+int qcow2_check_rebuild(struct qcow2_check *k);
+int qcow2_check_copied(struct qcow2_check *k);
+
+#endif

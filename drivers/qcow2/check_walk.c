@@ -1,0 +1,363 @@
+/* check_walk.c - finds what refers to which cluster of the file: header, L1 and L2
+ * tables of the disk and its snapshots, data, the tables of snapshots, refcounts,
+ * bitmaps, and the header of LUKS. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "qcow2/check.h"
+
+#define RESERVED 0x3f000000000001feull	/* of an L2 entry that is not compressed */
+
+typedef unsigned long long ull;
+
+void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
+{
+	unsigned bits = k->im.d.cluster_bits;
+	uint64_t max = min_u64(qcow2_ref_max(k->im.d.ref_order), UINT32_MAX);
+	uint64_t last;
+
+	if (!len)
+		return;
+	if (len > INT64_MAX - off || off > INT64_MAX ||
+	    (off + len > k->bytes && off + len - k->bytes >= 1ull << bits)) {
+		QCOW2_BAD(k, "%llu bytes at 0x%llx lie a cluster or more behind the end "
+			  "of the file", (ull)len, (ull)off);
+		return;
+	}
+	last = (off + len - 1) >> bits;
+	for (uint64_t i = off >> bits; i <= last && i < k->clusters; i++) {
+		if (k->want[i] == max)
+			QCOW2_BAD(k, "cluster %llu has more references than a "
+				  "refcount can say", (ull)i);
+		else
+			k->want[i]++;
+	}
+}
+
+bool qcow2_check_is_l2(const struct qcow2_check *k, uint64_t host)
+{
+	const struct qcow2_header *h = &k->im.h;
+	uint64_t cs = qcow2_cluster(&k->im.d), other;
+
+	if (!is_aligned(host, cs) || !range_ok(host, cs, k->bytes) || host < cs ||
+	    (host >= h->l1_offset && host - h->l1_offset < h->l1_entries * 8ull) ||
+	    (host >= h->reft_offset &&
+	     host - h->reft_offset < h->reft_clusters * cs))
+		return false;
+	for (uint64_t i = 0; i < k->reft_entries; i++)
+		if (!qcow2_reft_decode(&k->im.d, k->reft[i], &other) && other == host)
+			return false;
+	return true;
+}
+
+/* A table that is walked: of the disk, or of a snapshot. */
+struct tree {
+	bool active;
+	bool fix;		/* entries of this L2 table may be changed */
+	uint64_t next;		/* where the next cluster of a contiguous file is */
+};
+
+static void count_packed(struct qcow2_check *k, const struct tree *t,
+			 struct qcow2_entry *e)
+{
+	struct td_check *c = k->c;
+
+	qcow2_check_ref(k, e->host, e->packed);
+	if (!t->active)
+		return;
+	c->allocated++;
+	c->packed++;
+	c->fragmented++;
+}
+
+static void packed_entry(struct qcow2_check *k, const struct tree *t, uint64_t v,
+			 uint64_t map)
+{
+	struct qcow2_entry e = { 0 };
+
+	if (v & QCOW2_COPIED)
+		QCOW2_BAD(k, "compressed cluster, entry 0x%llx: marked as not shared",
+			  (ull)v);
+	if (k->im.d.external) {
+		QCOW2_BAD(k, "compressed cluster, entry 0x%llx, in an image with a data "
+			  "file", (ull)v);
+		return;
+	}
+	if (map) {
+		QCOW2_BAD(k, "compressed cluster, entry 0x%llx, has subclusters",
+			  (ull)v);
+		return;
+	}
+	(void)qcow2_packed_decode(&k->im.d, v & ~QCOW2_COPIED, &e);
+	count_packed(k, t, &e);
+}
+
+/* Nothing is known to be there: zeroes instead. */
+static bool entry_zero(struct qcow2_check *k, const struct tree *t, uint8_t *p)
+{
+	if (!t->fix)
+		return false;
+	put_be64(p, k->im.d.ext ? 0 : QCOW2_ZERO);
+	if (k->im.d.ext)
+		put_be64(p + 8, (uint64_t)UINT32_MAX << 32);
+	k->c->corruptions--;
+	k->c->corruptions_fixed++;
+	return true;
+}
+
+/* True: p was changed. */
+static bool cluster_entry(struct qcow2_check *k, struct tree *t, uint8_t *p,
+			  uint64_t v, uint64_t map)
+{
+	const struct qcow2_dims *d = &k->im.d;
+	uint64_t host = v & QCOW2_HOST_MASK;
+	bool data = d->ext ? (uint32_t)map : !(v & QCOW2_ZERO);
+
+	if (!host && !(d->external && v & QCOW2_COPIED)) {
+		if (!(uint32_t)map)
+			return false;
+		QCOW2_BAD(k, "a subcluster is data, and there is no cluster (entry "
+			  "0x%llx)", (ull)v);
+		return entry_zero(k, t, p);
+	}
+	if ((uint32_t)map & (uint32_t)(map >> 32))
+		QCOW2_BAD(k, "cluster at 0x%llx: a subcluster is both data and zeroes",
+			  (ull)host);
+	if (t->active) {
+		k->c->allocated++;
+		k->c->fragmented += t->next && host != t->next;
+		t->next = host + qcow2_cluster(d);
+	}
+	if (!is_aligned(host, qcow2_cluster(d))) {
+		QCOW2_BAD(k, "%s at 0x%llx is not at a cluster's start",
+			  data ? "data" : "a preallocated cluster", (ull)host);
+		if (!data && entry_zero(k, t, p))
+			return true;
+	}
+	if (!d->external)
+		qcow2_check_ref(k, host, qcow2_cluster(d));
+	return false;
+}
+
+/* True: p was changed.  off: of the cluster on the disk. */
+static bool walk_entry(struct qcow2_check *k, struct tree *t, uint8_t *p,
+		       uint64_t off)
+{
+	const struct qcow2_dims *d = &k->im.d;
+	uint64_t v = get_be64(p), map = d->ext ? get_be64(p + 8) : 0;
+	uint64_t before = k->c->corruptions + k->c->corruptions_fixed;
+	struct qcow2_entry e;
+	const char *why;
+	bool changed;
+
+	if (!v && !map)
+		return false;
+	if (v & QCOW2_PACKED) {
+		packed_entry(k, t, v, map);
+		return false;
+	}
+	if (v & RESERVED)
+		QCOW2_BAD(k, "L2 entry 0x%llx has reserved bits", (ull)v);
+	changed = cluster_entry(k, t, p, v, map);
+	why = qcow2_l2_decode(d, p, off, &e);
+	if (why && before == k->c->corruptions + k->c->corruptions_fixed)
+		QCOW2_BAD(k, "L2 entry 0x%llx: %s", (ull)v, why);
+	return changed;
+}
+
+static int walk_l2(struct qcow2_check *k, struct tree *t, uint64_t host,
+		   uint64_t off)
+{
+	const struct qcow2_dims *d = &k->im.d;
+	uint64_t n = 1ull << d->l2_bits;
+	bool changed = false;
+	int err = td_blocking_read(k->im.store, host, k->l2, qcow2_cluster(d));
+
+	if (err) {
+		QCOW2_FAILED(k, "L2 table at 0x%llx cannot be read", (ull)host);
+		return 0;
+	}
+	t->next = 0;
+	t->fix = k->c->fix_errors && qcow2_check_is_l2(k, host);
+	for (uint64_t i = 0; i < n; i++)
+		changed |= walk_entry(k, t, k->l2 + i * d->entry,
+				      off + (i << d->cluster_bits));
+	if (!changed)
+		return 0;
+	return qcow2_image_write(&k->im, host, k->l2, qcow2_cluster(d));
+}
+
+static int walk_l1(struct qcow2_check *k, uint64_t l1_at, uint64_t entries,
+		   bool active)
+{
+	const struct qcow2_dims *d = &k->im.d;
+	struct tree t = { .active = active };
+	uint64_t *l1;
+	int err;
+
+	if (!entries)
+		return 0;
+	qcow2_check_ref(k, l1_at, entries * 8);
+	err = qcow2_image_table(&k->im, l1_at, entries, &l1);
+	if (err == -ENOMEM)
+		return err;
+	if (err) {
+		QCOW2_FAILED(k, "L1 table at 0x%llx cannot be read", (ull)l1_at);
+		return 0;
+	}
+	for (uint64_t i = 0; i < entries && !err; i++) {
+		uint64_t host = l1[i] & QCOW2_HOST_MASK;
+
+		if (!l1[i])
+			continue;
+		if (l1[i] & ~(QCOW2_HOST_MASK | QCOW2_COPIED))
+			QCOW2_BAD(k, "L1 entry 0x%llx has reserved bits", (ull)l1[i]);
+		qcow2_check_ref(k, host, qcow2_cluster(d));
+		if (!is_aligned(host, qcow2_cluster(d)))
+			QCOW2_BAD(k, "L2 table at 0x%llx is not at a cluster's start",
+				  (ull)host);
+		if (host < k->bytes)
+			err = walk_l2(k, &t, host, i << qcow2_l1_shift(d));
+	}
+	free(l1);
+	return err;
+}
+
+static int walk_snapshots(struct qcow2_check *k)
+{
+	struct qcow2_why why;
+	int err = qcow2_image_snapshots(&k->im, &why);
+
+	if (err == -ENOMEM)
+		return err;
+	if (err) {
+		QCOW2_FAILED(k, "%s", why.text);
+		return 0;
+	}
+	for (unsigned i = 0; i < k->im.h.snapshots && !err; i++) {
+		const struct qcow2_snapshot *s = &k->im.snap[i];
+
+		if (k->im.d.v3 && s->extra_len < 16)
+			QCOW2_BAD(k, "snapshot %u does not say how large its disk is",
+				  i + 1);
+		err = walk_l1(k, s->l1_offset, s->l1_entries, false);
+	}
+	if (k->im.h.snapshots)
+		qcow2_check_ref(k, k->im.h.snapshots_offset, k->im.snap_len);
+	return err;
+}
+
+/* The refcount table and its blocks. */
+static int walk_refs(struct qcow2_check *k)
+{
+	unsigned bits = k->im.d.cluster_bits;
+
+	qcow2_check_ref(k, k->im.h.reft_offset,
+			(uint64_t)k->im.h.reft_clusters << bits);
+	for (uint64_t i = 0; i < k->reft_entries; i++) {
+		uint64_t host;
+		const char *why = qcow2_reft_decode(&k->im.d, k->reft[i], &host);
+
+		if (why) {
+			QCOW2_BAD(k, "refcount block %llu: %s", (ull)i, why);
+			k->rebuild = true;
+		} else if (host >> bits >= k->clusters) {
+			QCOW2_BAD(k, "refcount block %llu, at 0x%llx, lies behind the "
+				  "end of the file", (ull)i, (ull)host);
+			k->rebuild = true;
+		} else if (host) {
+			qcow2_check_ref(k, host, 1ull << bits);
+			if (k->want[host >> bits] == 1)
+				continue;
+			QCOW2_BAD(k, "refcount block %llu has %u references", (ull)i,
+				  k->want[host >> bits]);
+			k->rebuild = true;
+		}
+	}
+	return 0;
+}
+
+/* Bitmaps: directory, tables, data.  A directory entry: table offset u64, entries
+ * u32, flags u32, type u8, granularity u8, name length u16, extra length u32. */
+#define BITMAP_FIXED 24u
+#define BITMAP_ENTRIES_MAX 0x8000000u
+
+static int walk_bitmap(struct qcow2_check *k, uint64_t at, uint32_t entries)
+{
+	uint64_t *v;
+	int err;
+
+	qcow2_check_ref(k, at, entries * 8ull);
+	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, entries * 8ull, k->bytes)) {
+		QCOW2_BAD(k, "a bitmap's table, %u entries at 0x%llx", entries,
+			  (ull)at);
+		return 0;
+	}
+	err = qcow2_image_table(&k->im, at, entries, &v);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < entries; i++) {
+		uint64_t host = v[i] & QCOW2_HOST_MASK;
+
+		if (v[i] & ~(QCOW2_HOST_MASK | 1) || (host && v[i] & 1) ||
+		    !is_aligned(host, qcow2_cluster(&k->im.d)))
+			QCOW2_BAD(k, "a bitmap's table has the entry 0x%llx",
+				  (ull)v[i]);
+		else if (host)
+			qcow2_check_ref(k, host, qcow2_cluster(&k->im.d));
+	}
+	free(v);
+	return 0;
+}
+
+static int walk_bitmaps(struct qcow2_check *k)
+{
+	const struct qcow2_header *h = &k->im.h;
+	uint64_t at = 0;
+	uint8_t *dir;
+	int err;
+
+	if (!(h->autoclear & QCOW2_BITMAPS))
+		return 0;
+	qcow2_check_ref(k, h->bitmap_dir_offset, h->bitmap_dir_size);
+	dir = malloc(h->bitmap_dir_size);
+	if (!dir)
+		return -ENOMEM;
+	err = td_blocking_read(k->im.store, h->bitmap_dir_offset, dir,
+			       h->bitmap_dir_size);
+	for (uint32_t i = 0; i < h->bitmaps && !err; i++) {
+		const uint8_t *p = dir + at;
+		uint64_t left = h->bitmap_dir_size - at, len;
+
+		if (left >= BITMAP_FIXED)
+			len = align_up(BITMAP_FIXED + (uint64_t)get_be16(p + 18) +
+				       get_be32(p + 20), 8);
+		if (left < BITMAP_FIXED || len > left) {
+			QCOW2_BAD(k, "the directory of bitmaps ends in bitmap %u",
+				  i + 1);
+			break;
+		}
+		at += len;
+		err = walk_bitmap(k, get_be64(p), get_be32(p + 8));
+	}
+	free(dir);
+	return err;
+}
+
+int qcow2_check_walk(struct qcow2_check *k, unsigned how)
+{
+	const struct qcow2_header *h = &k->im.h;
+	int err;
+
+	qcow2_check_ref(k, 0, 1ull << k->im.d.cluster_bits);
+	err = walk_l1(k, h->l1_offset, h->l1_entries, true);
+	if (!err)
+		err = walk_snapshots(k);
+	qcow2_check_ref(k, h->crypto_offset, h->crypto_length);
+	if (!err)
+		err = walk_bitmaps(k);
+	if (!err && (how & QCOW2_WALK_REFS))
+		err = walk_refs(k);
+	return err;
+}

@@ -1,0 +1,102 @@
+#!/bin/bash
+# tap-img check finds in damaged qcow2 images what qemu-img check finds, as many of
+# each; what it repairs is clean to qemu-img, or as good as qemu-img's repair.
+# Each kind of damage is done to three of the images; with ROUNDS to all of them, as
+# many times.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires qemu-img qemu-io jq python3
+damage=$TOP/tests/lib/qcow2damage.py
+cd "$T" || exit 1
+seed
+
+# make NAME OPTIONS: an image with data, zeroes, compressed clusters, holes.
+make()
+{
+	local f=$1.base
+	shift
+	qemu-img create -q -f qcow2 -o "$*" $f 24M || fail "create $*"
+	qemu-io -f qcow2 -c 'write -q -P 1 0 1M' -c 'write -q -P 2 5M 700k' \
+		-c 'write -q -z 200k 300k' -c 'discard 5M 64k' \
+		-c 'write -q -c -P 3 8M 64k' -c 'write -q -c -P 4 9M 128k' \
+		-c 'write -q -P 5 23M 1M' $f >/dev/null || fail "qemu-io $*"
+}
+make v3 compat=1.1
+make small compat=1.1,cluster_size=512
+make v2 compat=0.10,cluster_size=4k
+make ext extended_l2=on,cluster_size=32k
+for b in 1 2 8 64; do
+	make rb$b refcount_bits=$b,cluster_size=4k
+done
+make zstd compression_type=zstd
+cp v3.base snap.base
+for n in 1 2 3; do
+	qemu-img snapshot -c s$n snap.base || fail snapshot
+	qemu-io -f qcow2 -c "write -q -P 0x2$n 300k ${n}00k" snap.base || fail qemu-io
+done
+cp v3.base bitmap.base
+qemu-img bitmap --add -g 64k --enable bitmap.base b0 || fail bitmap
+qemu-io -f qcow2 -c 'write -q 3M 300k' bitmap.base || fail qemu-io
+images=$(ls ./*.base)
+each=${ROUNDS:+999}
+
+# result PROGRAM FILE ARGS...: status and numbers, in one line
+result()
+{
+	local prog=$1 rc
+	shift
+	"$prog" check --output=json -f qcow2 "$@" >"$prog.json" 2>"$prog.err"
+	rc=$?
+	[ -s "$prog.json" ] && jq -c "[$rc, .corruptions, .leaks, (.\"check-errors\" > 0),
+		.\"image-end-offset\", .\"total-clusters\", .\"allocated-clusters\",
+		.\"fragmented-clusters\", .\"compressed-clusters\"]" "$prog.json" ||
+		echo "[$rc]"
+}
+
+count=0 refused=0
+for kind in $(python3 "$damage" list); do
+	left=${each:-3}
+	for f in $(shuf -e $images --random-source=<(yes $SEED)); do
+		[ $((left--)) -gt 0 ] || break
+		for ((i = 0; i < ${ROUNDS:-1}; i++)); do
+			cp "$f" x.qcow2
+			what=$(python3 "$damage" x.qcow2 "$kind" $((SEED + i)))
+			case $? in
+			0) ;;
+			3) left=$((left + 1)); continue 2 ;;
+			*) fail "$kind $f: $what" ;;
+			esac
+			where="$f, $kind, seed $((SEED + i)): $what"
+			q=$(result qemu-img x.qcow2)
+			t=$(result tap-img x.qcow2)
+			count=$((count + 1))
+			if [ "$t" = '[1]' ] && [ "$q" != "$t" ]; then
+				# The header says it: no check is begun.
+				grep -q 'cannot read' tap-img.err || fail "$where: $(cat tap-img.err)"
+				refused=$((refused + 1))
+				continue
+			fi
+			[ "$q" = "$t" ] || fail "$where
+qemu-img $q: $(head -n 5 qemu-img.err)
+tap-img  $t: $(head -n 5 tap-img.err)"
+			for how in leaks all; do
+				cp x.qcow2 q.qcow2
+				cp x.qcow2 t.qcow2
+				qemu-img check -q -r $how -f qcow2 q.qcow2 >/dev/null 2>&1
+				tap-img check -q -r $how -f qcow2 t.qcow2 >/dev/null 2>t.err
+				tr=$?
+				q=$(qemu-img check -q -f qcow2 q.qcow2 2>/dev/null; echo $?)
+				t=$(qemu-img check -q -f qcow2 t.qcow2 2>qt.err; echo $?)
+				[ "$t" = $tr ] || fail "$where: -r $how says $tr, qemu-img $t:
+$(cat qt.err)"
+				case $q$t in
+				0[^0]) fail "$where: -r $how: qemu-img's is clean, ours $t:
+$(cat t.err qt.err)" ;;
+				3[12]) fail "$where: -r $how: qemu-img's leaks, ours $t" ;;
+				esac
+			done
+		done
+	done
+done
+note "$count damaged images, $refused refused for their header"
+[ $count -gt 60 ] || fail "only $count images"
