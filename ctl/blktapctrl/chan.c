@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -38,6 +39,7 @@ void chan_init(struct chan *c, const struct chan_ops *ops)
 	c->wr = (struct loop_fd){ .fd = -1, .fn = on_write };
 	c->fd = (struct loop_fd){ .fd = -1, .fn = on_fd };
 	list_init(&c->calls);
+	list_init(&c->fds);
 	msg_queue_init(&c->out, CHAN_QUEUE_MAX);
 	loop_timer_init(&c->again, hello_again);
 	loop_timer_init(&c->rest, read_rest);
@@ -50,6 +52,31 @@ static void close_end(struct loop_fd *f)
 	loop_fd_del(ctl.loop, f);
 	close(f->fd);
 	f->fd = -1;
+}
+
+/* A descriptor on its way. */
+struct passing {
+	struct list link;	/* chan.fds */
+	struct tap_fd_msg fm;
+	int fd;
+};
+
+static void passed(struct list *e)
+{
+	struct passing *p = container_of(e, struct passing, link);
+
+	close(p->fd);
+	free(p);
+}
+
+/* What waits for that connection goes with it. */
+static void close_fd_end(struct chan *c)
+{
+	struct list *e;
+
+	while ((e = list_pop(&c->fds)))
+		passed(e);
+	close_end(&c->fd);
 }
 
 static int open_end(struct loop_fd *f, enum run_name what, int n, int flags,
@@ -104,7 +131,7 @@ void chan_close(struct chan *c)
 	loop_timer_clear(&c->rest);
 	close_end(&c->rd);
 	close_end(&c->wr);
-	close_end(&c->fd);
+	close_fd_end(c);
 	msg_queue_free(&c->out);
 	while ((e = list_pop(&c->calls))) {
 		struct call *call = container_of(e, struct call, link);
@@ -121,7 +148,7 @@ static void mute(struct chan *c, const char *why)
 	/* A level that stays up would wake us for ever. */
 	close_end(&c->rd);
 	close_end(&c->wr);
-	close_end(&c->fd);
+	close_fd_end(c);
 	c->ops->broken(c, why, true);
 }
 
@@ -219,12 +246,51 @@ static void connect_fd(struct chan *c)
 	}
 }
 
+static int send_later(struct chan *c, const struct tap_fd_msg *fm, int fd)
+{
+	struct passing *p = malloc(sizeof(*p));
+	int err = p ? loop_fd_mod(ctl.loop, &c->fd, EPOLLIN | EPOLLOUT) : -ENOMEM;
+
+	if (!err) {
+		p->fm = *fm;
+		p->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		err = p->fd < 0 ? -errno : 0;
+	}
+	if (err)
+		free(p);
+	else
+		list_add(&c->fds, &p->link);
+	return err;
+}
+
+static void send_waiting(struct chan *c)
+{
+	while (!list_empty(&c->fds)) {
+		struct passing *p = list_first(&c->fds, struct passing, link);
+		int err = msg_send_fd(c->fd.fd, &p->fm, p->fd);
+
+		if (err == -EAGAIN)
+			return;
+		list_del(&p->link);
+		passed(&p->link);
+		if (err)
+			log_warn("channel %d: a descriptor is lost: %s", c->number,
+				 strerror(-err));
+	}
+	loop_fd_mod(ctl.loop, &c->fd, EPOLLIN);
+}
+
 int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd)
 {
 	struct tap_fd_msg fm = { .magic = TAP_MAGIC, .kind = kind, .id = id };
 
+	int err;
+
 	connect_fd(c);
-	return c->fd.fd < 0 ? -ENOTCONN : msg_send_fd(c->fd.fd, &fm, fd);
+	if (c->fd.fd < 0)
+		return -ENOTCONN;
+	err = list_empty(&c->fds) ? msg_send_fd(c->fd.fd, &fm, fd) : -EAGAIN;
+	return err == -EAGAIN ? send_later(c, &fm, fd) : err;
 }
 
 static void hello_again(struct loop_timer *t)
@@ -301,14 +367,15 @@ static void on_fd(struct loop_fd *f, uint32_t events)
 	};
 	ssize_t n;
 
-	(void)events;
+	if (events & EPOLLOUT)
+		send_waiting(c);
 	n = recvmsg(f->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
 		/* Replaced or closed: what has been told stays true, and a
 		 * channel that still says hello connects again. */
-		close_end(f);
+		close_fd_end(c);
 		return;
 	}
 	for (struct cmsghdr *m = CMSG_FIRSTHDR(&mh); m; m = CMSG_NXTHDR(&mh, m)) {

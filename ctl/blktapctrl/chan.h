@@ -48,6 +48,7 @@ struct chan {
 	struct loop_fd rd, wr, fd;
 	struct msg_in in;
 	struct msg_queue out;
+	struct list fds;	/* descriptors that wait until `fd` takes them */
 	struct list calls;
 	uint32_t next_id;
 	int number;		/* of the names */
@@ -89,6 +90,7 @@ static inline uint32_t chan_next_id(const struct chan *c)
 {
 	return c->next_id + 1;
 }
+/* Now, or when there is room; fd stays the caller's. */
 int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd);
 
 /* The payload of a failed reply as text, or strerror(): into buf. */

@@ -84,6 +84,8 @@ sixteen() { [ "$(wc -l <"$T/modes/0.keys")" = 16 ]; }
 wait_for 5 sixteen || fail "not all of 16 keys arrived"
 stop_ctl
 
+requires_no_san "they make nothing of mlock(2), which the rest looks at"
+
 # A real tapdisk, which has no use for them here, has them in locked memory while
 # its disk is open or paused.
 locked() { awk '/^VmLck/ { print $2 }' "/proc/$PID/status"; }

@@ -1,5 +1,6 @@
 /* Files that are open already, where no lock of a file system says so: what an
- * image names is then still not shared with a writer. */
+ * image names is then still not shared with a writer.  And many at once, for a
+ * tapdisk that takes its time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -79,6 +80,60 @@ static void test_a_closed_disk_holds_nothing(void **state)
 	assert_int_equal(wants(3, false, &why), 0);
 }
 
+static unsigned count_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+#define MANY 1000
+
+static void send_many(void)
+{
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(chan_send_fd(&r.vd->chan, TAP_FD_FILE, i,
+					      rig_bell.fd), 0);
+	assert_false(list_empty(&r.vd->chan.fds));
+}
+
+static void test_descriptors_wait_for_a_slow_tapdisk(void **state)
+{
+	unsigned before = count_fds();
+
+	(void)state;
+	send_many();
+	for (uint32_t i = 0; i < MANY;) {
+		struct tap_fd_msg fm;
+		int fd, n = msg_recv_fd(r.tap_sock, &fm, &fd);
+
+		assert_true(n >= 0);
+		if (n) {
+			assert_int_equal(fm.id, i++);
+			close(fd);
+		} else {
+			rig_turn();
+		}
+	}
+	assert_true(list_empty(&r.vd->chan.fds));
+	assert_int_equal(count_fds(), before);
+}
+
+static void test_what_waits_goes_with_its_tapdisk(void **state)
+{
+	unsigned before = count_fds();
+
+	(void)state;
+	send_many();
+	assert_true(count_fds() > before);
+	chan_close(&r.vd->chan);
+	assert_int_equal(count_fds(), before - 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -86,6 +141,10 @@ int main(void)
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_closed_disk_holds_nothing,
 						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_descriptors_wait_for_a_slow_tapdisk, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_what_waits_goes_with_its_tapdisk, set_up, tear_down),
 	};
 	int failed;
 
