@@ -144,8 +144,7 @@ crash_image()
 	qcow-4k)	crash_create qcow 3M '' "${some[@]:0:4}" ;;
 	qcow-parent)
 		crash_raw "$d/base" 2
-		(cd "$d" && IMG=a.img && crash_create qcow 3M backing_file=base \
-			2>/dev/null)
+		(cd "$d" && qemu-img create -q -f qcow -F raw -b base a.img 3M)
 		FILES="$IMG $d/base"
 		SPEC="qcow:$IMG
 aio:$d/base"
