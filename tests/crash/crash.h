@@ -24,6 +24,7 @@ struct crash {
 	bool lazy, pack, grow, cut_only, verbose;
 	unsigned lose;			/* one flush of so many is not one */
 	const struct td_secret *secret;
+	const char *key_path, *crypt;
 
 	struct rig g;
 	struct mem_image start[MEM_FILES];	/* the files at first */
@@ -70,6 +71,10 @@ void load_run(struct load *l);
  * deep: also written all over and checked by qemu-img. */
 void inspect(struct crash *c, const struct mem_image *files,
 	     struct disk_model *model, uint64_t cut, bool deep, const char *what);
+
+/* The closed image by another program: it must read what the model holds. */
+void inspect_as_qemu_reads(struct crash *c, const struct mem_image *files,
+			   struct disk_model *model);
 
 /* cuts.c */
 void cuts_run(struct crash *c, const struct mem_store *m, struct disk_model *model);

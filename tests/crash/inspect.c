@@ -55,17 +55,44 @@ static void judge(struct crash *c, const struct mem_image *files, bool any,
 			    j.errors, j.first);
 }
 
-/* The program's own opinion, of a file beside the image (its names are relative). */
+/* Run qemu-img: its status. */
+static int qemu_img(const char *const *argv)
+{
+	posix_spawn_file_actions_t quiet;
+	int status = 0;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&quiet);
+	posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&quiet, 1, 2);
+	if (posix_spawnp(&pid, argv[0], &quiet, NULL, (char **)argv, environ) ||
+	    waitpid(pid, &status, 0) != pid)
+		abort();
+	posix_spawn_file_actions_destroy(&quiet);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* How it is told of an image: with its key, if there is one. */
+static void image_options(const struct crash *c, const char *path, char *opts,
+			  char *object)
+{
+	const char *crypt = c->crypt ? c->crypt : "";
+
+	snprintf(opts, 5000, "driver=%s,file.filename=%s%s%s", c->format, path,
+		 *crypt ? ",encrypt.key-secret=s,encrypt.format=" : "", crypt);
+	snprintf(object, 5000, "secret,id=s,file=%s",
+		 c->key_path ? c->key_path : "/dev/null");
+}
+
+/* The program's opinion, of a file beside the image (its names are relative). */
 static void ask_qemu(struct crash *c, const struct mem_image *files, bool any,
 		     const char *what, const char *when)
 {
-	char path[4096];
-	const char *argv[] = { "qemu-img", "check", "-q", "-f", c->format, path,
-			       NULL };
-	posix_spawn_file_actions_t quiet;
+	char path[4096], opts[5000], object[5000];
+	const char *argv[] = { "qemu-img", "check", "-q", "--object", object,
+			       "--image-opts", opts, NULL };
 	struct judgement j;
-	int status = 0;
-	pid_t pid;
+	int rc;
 
 	if (!c->judged || !strcmp(c->format, "raw"))
 		return;
@@ -77,20 +104,51 @@ static void ask_qemu(struct crash *c, const struct mem_image *files, bool any,
 	if (any && j.dirty)
 		return;
 	snprintf(path, sizeof(path), "%s.cut", c->path[0]);
+	image_options(c, path, opts, object);
 	mem_image_save(&files[0], path);
 	c->checked++;
-	posix_spawn_file_actions_init(&quiet);
-	posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_adddup2(&quiet, 1, 2);
-	if (posix_spawnp(&pid, argv[0], &quiet, NULL, (char **)argv, environ) ||
-	    waitpid(pid, &status, 0) != pid)
-		abort();
-	posix_spawn_file_actions_destroy(&quiet);
-	if (!WIFEXITED(status) ||
-	    (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 3))
-		crash_wrong(c, "%s, %s: qemu-img check: status %d", what, when,
-			    WEXITSTATUS(status));
+	rc = qemu_img(argv);
+	if (rc != 0 && rc != 3)
+		crash_wrong(c, "%s, %s: qemu-img check: status %d", what, when, rc);
 	unlink(path);
+}
+
+void inspect_as_qemu_reads(struct crash *c, const struct mem_image *files,
+			   struct disk_model *model)
+{
+	char out[4096], opts[5000], object[5000];
+	const char *argv[] = { "qemu-img", "convert", "-q", "--object", object,
+			       "--image-opts", "-O", "raw", opts, out, NULL };
+	struct mem_image disk = { 0 };
+	uint64_t bytes = disk_model_bytes(model);
+	unsigned char *buf = malloc(bytes + 1);
+	int rc;
+
+	if (!c->judged || !buf) {
+		free(buf);
+		return;
+	}
+	for (unsigned i = 0; i < c->files; i++)
+		mem_image_save(&files[i], c->path[i]);
+	snprintf(out, sizeof(out), "%s.out", c->path[0]);
+	image_options(c, c->path[0], opts, object);
+	rc = qemu_img(argv);
+	if (rc) {
+		crash_wrong(c, "closed: qemu-img convert: status %d", rc);
+	} else {
+		mem_image_load(&disk, out);
+		mem_image_read(&disk, 0, buf, bytes);
+		rc = (int)disk_model_read(model, 0, buf, bytes, MEM_NEVER / 2,
+					  MEM_NEVER / 2 + 1);
+		if (rc)
+			crash_wrong(c, "closed: qemu-img reads %d wrong sectors",
+				    rc);
+	}
+	unlink(out);
+	mem_image_free(&disk);
+	free(buf);
+	for (unsigned i = 0; i < c->files; i++)
+		mem_image_save(&c->start[i], c->path[i]);
 }
 
 static int open_disk(struct crash *c, const char *what)

@@ -13,7 +13,7 @@
  *   --pack          compressed writes too
  *   --grow          the disk is made larger on the way
  *   --lazy          until it is repaired its counts may be wrong
- *   --key FILE      passphrase
+ *   --key FILE      passphrase, and --crypt aes or luks
  *   --lose N        one flush of so many is none: something must be found
  *
  * Status: 0 all is well, 1 not.
@@ -112,6 +112,7 @@ static void cut_run(struct crash *c)
 	if (j.leaks || j.dirty)
 		crash_wrong(c, "closed, but %u clusters are lost%s", j.leaks,
 			    j.dirty ? ", and marked as dirty" : "");
+	inspect_as_qemu_reads(c, files, l.model);
 	inspect(c, files, l.model, MEM_NEVER, true, "closed");
 	lose(c, &m);
 	printf("%zu operations recorded, %u together at most\n", m.n_ops, m.depth);
@@ -148,6 +149,7 @@ static void read_key(struct crash *c, const char *path)
 	mem_image_read(&m, 0, bytes, s.len);
 	mem_image_free(&m);
 	c->secret = &s;
+	c->key_path = path;
 }
 
 static void options(struct crash *c, int argc, char **argv, const char **initial)
@@ -160,7 +162,8 @@ static void options(struct crash *c, int argc, char **argv, const char **initial
 		{ "cuts", 1, NULL, 'c' }, { "judge", 1, NULL, 'j' },
 		{ "faults", 1, NULL, 'F' }, { "pack", 0, NULL, 'p' },
 		{ "grow", 0, NULL, 'g' }, { "lazy", 0, NULL, 'l' },
-		{ "key", 1, NULL, 'k' }, { "lose", 1, NULL, 'L' },
+		{ "key", 1, NULL, 'k' }, { "crypt", 1, NULL, 'C' },
+		{ "lose", 1, NULL, 'L' },
 		{ "verbose", 0, NULL, 'v' }, { 0 }
 	};
 	int o;
@@ -188,6 +191,7 @@ static void options(struct crash *c, int argc, char **argv, const char **initial
 		case 'g': c->grow = true; break;
 		case 'l': c->lazy = true; break;
 		case 'k': read_key(c, optarg); break;
+		case 'C': c->crypt = optarg; break;
 		case 'L': c->lose = (unsigned)n; break;
 		case 'v': c->verbose = true; break;
 		default: exit(2);

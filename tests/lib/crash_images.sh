@@ -139,7 +139,7 @@ crash_image()
 		[ -s "$IMG" ] || return 1
 		truncate -s 3M "$d/initial"
 		INITIAL=$d/initial
-		CRASH_OPTS="--key $d/key" ;;
+		CRASH_OPTS="--key $d/key --crypt ${name#qcow2-}" ;;
 	qcow)		crash_create qcow 3M '' ;;
 	qcow-4k)	crash_create qcow 3M '' "${some[@]:0:4}" ;;
 	qcow-parent)
