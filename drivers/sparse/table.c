@@ -220,15 +220,19 @@ int sparse_table_at(struct sparse *s, unsigned file, uint64_t host, uint64_t len
 	if (m)
 		return answer(m);
 	err = sparse_meta_add(s, file, host, len);
-	cache_forget_range(s, file, host, len);
-	if (err || run->zero)
+	if (err)
 		return err;
+	/* Once: what the slot has read there in the meantime is to stay. */
+	cache_forget_range(s, file, host, len);
 	m = begin(s, file, host, len, true);
 	if (!m)
 		return -ENOMEM;
 	m->placed = true;
 	m->host = host;
-	task_ready(s, &m->task);
+	if (run->zero)
+		m->ready = true;
+	else
+		task_ready(s, &m->task);
 	return answer(m);
 }
 
