@@ -304,6 +304,23 @@ static void counts(struct judge *g)
 	}
 }
 
+/* The header of LUKS has clusters of its own; those of bitmaps are not followed. */
+static void extensions(struct judge *g)
+{
+	uint64_t at = g->v3 ? be32_at(g, 100) : 72, end = be64_at(g, 8);
+
+	if (!end)
+		end = g->cluster;
+	while (at + 8 <= end && be32_at(g, at) && !enough(g)) {
+		uint64_t len = be32_at(g, at + 4);
+
+		if (be32_at(g, at) == 0x0537be77 && be64_at(g, at + 16))
+			refer(g, be64_at(g, at + 8), be64_at(g, at + 16), true,
+			      "the header of LUKS");
+		at += 8 + align_up(len, 8);
+	}
+}
+
 static void judge_qcow2(struct judge *g)
 {
 	uint64_t l1 = be64_at(g, 40), n = be32_at(g, 36), incompat = 0;
@@ -341,6 +358,7 @@ static void judge_qcow2(struct judge *g)
 	}
 	l1_table(g, l1, n, true);
 	snapshots(g, be32_at(g, 60), be64_at(g, 64));
+	extensions(g);
 	if (enough(g))
 		return;
 	counts(g);
