@@ -62,6 +62,8 @@ struct td_check {
 __attribute__((format(printf, 2, 3)))
 void td_check_say(struct td_check *c, const char *fmt, ...);
 
+enum td_snap_op { TD_SNAP_CREATE, TD_SNAP_APPLY, TD_SNAP_DELETE };
+
 struct td_format_tool {
 	const char *name;	/* what people and qemu call the format */
 	const struct td_driver *driver;		/* NULL: the one of that name */
@@ -74,6 +76,8 @@ struct td_format_tool {
 	 * at least "virtual-size"; "cluster-size", "format-specific", ... */
 	int (*info)(struct td_node *store, struct json_t *o);
 	int (*check)(struct td_node *store, struct td_check *c);
+	/* Snapshots inside the image; they are listed by info. */
+	int (*snap)(struct td_node *store, enum td_snap_op op, const char *name);
 };
 
 #define TD_FORMAT_HEAD 2048u	/* what probe should be given */

@@ -47,6 +47,8 @@ void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len);
 bool qcow2_check_is_l2(const struct qcow2_check *k, uint64_t host);
 
 int qcow2_check_load(struct qcow2_check *k);	/* reft and have */
+/* Write what have says into a refcount block; fresh: there was none at its place. */
+int qcow2_check_mend(struct qcow2_check *k, uint64_t index, bool fresh);
 int qcow2_check_compare(struct qcow2_check *k);
 int qcow2_check_rebuild(struct qcow2_check *k);
 int qcow2_check_copied(struct qcow2_check *k);

@@ -70,16 +70,17 @@ int qcow2_check_load(struct qcow2_check *k)
 	return 0;
 }
 
-/* Put what is wanted into one block. */
-static int mend_block(struct qcow2_check *k, uint64_t index)
+int qcow2_check_mend(struct qcow2_check *k, uint64_t index, bool fresh)
 {
 	uint64_t first = index << k->im.d.block_bits, host = block_of(k, first);
 	uint64_t n = min_u64(block_entries(k), k->clusters - first);
 	unsigned order = k->im.d.ref_order;
-	uint8_t *block = malloc(qcow2_cluster(&k->im.d));
-	int err = block ? td_blocking_read(k->im.store, host, block,
-					   qcow2_cluster(&k->im.d)) : -ENOMEM;
+	uint8_t *block = calloc(1, qcow2_cluster(&k->im.d));
+	int err = block ? 0 : -ENOMEM;
 
+	if (!err && !fresh)
+		err = td_blocking_read(k->im.store, host, block,
+				       qcow2_cluster(&k->im.d));
 	for (uint64_t i = 0; i < n && !err; i++)
 		qcow2_ref_set(block + qcow2_ref_at(order, i), order, i,
 			      k->have[first + i]);
@@ -130,7 +131,7 @@ int qcow2_check_compare(struct qcow2_check *k)
 				changed |= compare(k, i);
 		}
 		if (changed)
-			err = mend_block(k, from >> k->im.d.block_bits);
+			err = qcow2_check_mend(k, from >> k->im.d.block_bits, false);
 	}
 	k->c->end = (last + 1) << k->im.d.cluster_bits;
 	return err;
@@ -158,7 +159,8 @@ static bool block_needed(const struct qcow2_check *k, const struct layout *l,
 	return false;
 }
 
-/* The part describes itself too, so its size is found by trying. */
+/* The part describes itself too, so its size is found by trying.  The table has room
+ * for a file twice as long. */
 static int plan(const struct qcow2_check *k, struct layout *l)
 {
 	unsigned bits = k->im.d.cluster_bits;
@@ -172,6 +174,8 @@ static int plan(const struct qcow2_check *k, struct layout *l)
 		l->table = table;
 		end = l->start + table + blocks;
 		l->reft_entries = (end + block_entries(k) - 1) >> k->im.d.block_bits;
+		if (2 * l->reft_entries <= QCOW2_REFT_MAX / 8)
+			l->reft_entries *= 2;
 		table = align_up(l->reft_entries * 8, 1ull << bits) >> bits;
 		blocks = 0;
 		for (uint64_t i = 0; i < l->reft_entries; i++)

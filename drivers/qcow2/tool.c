@@ -7,6 +7,7 @@
 #include "formats.h"
 #include "qcow2/check.h"
 #include "qcow2/image.h"
+#include "qcow2/snap.h"
 
 static bool qcow2_probe(const void *head, size_t len)
 {
@@ -118,4 +119,5 @@ const struct td_format_tool td_qcow2_tool = {
 	.probe	= qcow2_probe,
 	.info	= qcow2_info,
 	.check	= qcow2_check,
+	.snap	= qcow2_snap,
 };

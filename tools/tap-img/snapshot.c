@@ -7,6 +7,52 @@
 #include "base/log.h"
 #include "tap_img.h"
 
+static const struct opt table[] = {
+	{ 'l', "list", NULL, "list the snapshots (so without any of these)" },
+	{ 'c', "create", "NAME", "make one of the disk as it is" },
+	{ 'a', "apply", "NAME", "make the disk what it was; what it is is lost" },
+	{ 'd', "delete", "NAME", "delete one" },
+	{ 'f', "format", "FORMAT", "of the image (qcow2)" },
+	OPT_QUIET_ROW,
+	OPT_SHARE_ROW,
+	OPTS_EVERY
+};
+
+struct snapshot {
+	const char *format, *name;
+	unsigned asked;			/* -l, -c, -a, -d */
+	bool list;
+	enum td_snap_op op;
+};
+
+static int option(void *to, int id, const char *value)
+{
+	struct snapshot *s = to;
+
+	switch (id) {
+	case 'l':
+		s->list = true;
+		s->asked++;
+		return ST_OK;
+	case 'c':
+	case 'a':
+	case 'd':
+		s->op = id == 'c' ? TD_SNAP_CREATE : id == 'a' ? TD_SNAP_APPLY :
+			TD_SNAP_DELETE;
+		s->name = value;
+		s->asked++;
+		return ST_OK;
+	case 'f':
+		s->format = value;
+		return ST_OK;
+	case 'U':
+		env_opts.share = true;
+		return ST_OK;
+	default:
+		return ST_OK;
+	}
+}
+
 static void print(const json_t *o)
 {
 	time_t date = (time_t)json_u64(o, "date-sec");
@@ -23,7 +69,7 @@ static void print(const json_t *o)
 	if (json_object_get(o, "icount"))
 		snprintf(icount, sizeof(icount), "%llu",
 			 (unsigned long long)json_u64(o, "icount"));
-	printf("%-9s %-16s %8s %20s %13s %10s\n",
+	printf("%-10s%-17s%8s%20s%13s%11s\n",
 	       json_string_value(json_object_get(o, "id")),
 	       json_string_value(json_object_get(o, "name")),
 	       size_human(json_u64(o, "vm-state-size"), size), when, vm, icount);
@@ -36,8 +82,54 @@ void snapshots_print(const json_t *list)
 
 	if (!list)
 		return;
-	printf("Snapshot list:\n%-9s %-16s %8s %20s %13s %10s\n", "ID", "TAG",
+	printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG",
 	       "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
 	json_array_foreach((json_t *)list, i, o)
 		print(o);
 }
+
+static int list(const struct snapshot *s, const char *name)
+{
+	json_t *o = info_of(name, s->format);
+
+	if (!o)
+		return ST_FAILED;
+	snapshots_print(json_object_get(o, "snapshots"));
+	json_decref(o);
+	return ST_OK;
+}
+
+static int run(const struct command *c, int argc, char **argv)
+{
+	struct snapshot s = { .format = "qcow2" };
+	struct img im;
+	char **word;
+	int n, st = args_parse(c, argc, argv, option, &s, &word, &n);
+
+	if (st >= 0)
+		return st;
+	if (n != 1 || s.asked > 1)
+		return args_wrong(c, "wants one image, and one thing to do");
+	if (s.list || !s.asked)
+		return list(&s, word[0]);
+	if (img_open_file(&im, word[0], s.format, IMG_WRITE))
+		return ST_FAILED;
+	if (!im.tool || !im.tool->snap) {
+		log_err("%s: images of format %s have no snapshots inside", im.name,
+			im.format);
+		st = ST_FAILED;
+	} else {
+		st = im.tool->snap(im.root, s.op, s.name) ? ST_FAILED : ST_OK;
+	}
+	if (img_close(&im))
+		st = ST_FAILED;
+	return st;
+}
+
+const struct command cmd_snapshot = {
+	.name	= "snapshot",
+	.usage	= "FILE",
+	.help	= "Lists, makes, goes back to or deletes snapshots inside an image.",
+	.table	= table,
+	.run	= run,
+};

@@ -38,7 +38,7 @@ struct command {
 	int (*run)(const struct command *c, int argc, char **argv);
 };
 extern const struct command cmd_create, cmd_info, cmd_convert, cmd_resize, cmd_map,
-	cmd_compare, cmd_measure, cmd_check;
+	cmd_compare, cmd_measure, cmd_check, cmd_snapshot;
 
 /* --- args.c --- */
 
