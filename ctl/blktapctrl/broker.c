@@ -192,13 +192,13 @@ struct finding {
 };
 
 /* What a tapdisk has that is a file or a block device was passed to it as one of
- * its disk's, but for what it writes messages to (0 to 2) and the memory of its
- * clients. */
+ * its disk's, but for what it writes messages to (0 to 2), what it reads in /proc,
+ * where dir is, and the memory of its clients. */
 static bool is_image(int dir, const char *name)
 {
 	static const char memfd[] = "/memfd:";
 	char target[sizeof(memfd)];
-	struct stat st;
+	struct stat st, proc;
 	ssize_t n;
 
 	if (name[0] == '.' || atoi(name) < 3)
@@ -207,7 +207,8 @@ static bool is_image(int dir, const char *name)
 	if (n < 0 || (n >= (ssize_t)sizeof(memfd) - 1 &&
 		      !memcmp(target, memfd, sizeof(memfd) - 1)))
 		return false;
-	return !fstatat(dir, name, &st, 0) &&
+	return !fstatat(dir, name, &st, 0) && !fstat(dir, &proc) &&
+	       st.st_dev != proc.st_dev &&
 	       (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
 }
 
