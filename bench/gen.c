@@ -20,7 +20,7 @@
 
 enum {
 	OPT_BACKEND = 300, OPT_PATH, OPT_RW, OPT_BS, OPT_DEPTH, OPT_SECONDS,
-	OPT_RAMP, OPT_POLL, OPT_CPU, OPT_ABI, OPT_SEED,
+	OPT_RAMP, OPT_POLL, OPT_CPU, OPT_ABI, OPT_SEED, OPT_FLUSH, OPT_SPAN,
 };
 
 static const struct opt options[] = {
@@ -36,6 +36,8 @@ static const struct opt options[] = {
 	{ OPT_CPU, "cpu", "N", "run on this processor" },
 	{ OPT_ABI, "abi", "N", "ring: 1 native, 2 x86_32, 3 x86_64 (1)" },
 	{ OPT_SEED, "seed", "N", "of the offsets (1)" },
+	{ OPT_FLUSH, "flush-every", "N", "a flush after each N requests (0: none)" },
+	{ OPT_SPAN, "span", "SIZE", "touch only so many bytes from the start" },
 	OPT_COMMON,
 	OPT_END
 };
@@ -44,7 +46,7 @@ struct config {
 	struct gen_opts o;
 	const struct gen_backend *backend;
 	bool random, pin;
-	uint64_t ms, ramp_ms, cpu, seed;
+	uint64_t ms, ramp_ms, cpu, seed, flush_every, span;
 };
 
 /* Latencies: 64 octaves of 32 steps each, 3 % wide. */
@@ -134,7 +136,7 @@ static int run(const struct config *c, uint64_t size, struct result *res)
 	const struct gen_backend *be = c->backend;
 	static uint64_t begun[GEN_DEPTH_MAX];
 	unsigned slots[GEN_DEPTH_MAX], n = c->o.depth;
-	uint64_t blocks = size / c->o.bs, at = 0, now = clock_ns();
+	uint64_t blocks = size / c->o.bs, at = 0, unflushed = 0, now = clock_ns();
 	uint64_t from = now + c->ramp_ms * NS_PER_MS, end = 0, start = 0;
 	bool counting = false;
 	int err;
@@ -149,7 +151,12 @@ static int run(const struct config *c, uint64_t size, struct result *res)
 						 at++ % blocks;
 
 			begun[slots[i]] = now;
-			err = be->queue(slots[i], b * c->o.bs);
+			if (c->flush_every && unflushed++ == c->flush_every) {
+				unflushed = 0;
+				err = be->flush(slots[i]);
+			} else {
+				err = be->queue(slots[i], b * c->o.bs);
+			}
 			if (err)
 				return err;
 		}
@@ -272,6 +279,10 @@ static int one_option(int id, const char *v, struct config *c)
 		return err;
 	case OPT_SEED:
 		return uint_parse(v, UINT64_MAX, &c->seed);
+	case OPT_FLUSH:
+		return uint_parse(v, UINT32_MAX, &c->flush_every);
+	case OPT_SPAN:
+		return size_parse(v, &c->span);
 	default:
 		return -EINVAL;
 	}
@@ -323,6 +334,8 @@ int main(int argc, char **argv)
 			perror("gen: cannot run on that processor");
 	}
 	err = c.backend->open(&c.o, &size);
+	if (!err && c.span && c.span < size)
+		size = c.span;
 	if (!err && size < c.o.bs)
 		err = -ENOSPC;
 	if (err) {

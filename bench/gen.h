@@ -29,6 +29,8 @@ struct gen_backend {
 	/* Queue a request for a slot; a slot is queued again only after wait()
 	 * has returned it. */
 	int (*queue)(unsigned slot, uint64_t offset);
+	/* The same for a flush. */
+	int (*flush)(unsigned slot);
 	int (*submit)(void);
 	/* At least one finished slot: how many are in slots[], or -errno. */
 	int (*wait)(unsigned *slots, unsigned max);

@@ -68,6 +68,13 @@ static int aio_queue(unsigned slot, uint64_t offset)
 	return 0;
 }
 
+static int aio_flush(unsigned slot)
+{
+	io_prep_fdsync(&cb[slot], fd);
+	batch[queued++] = &cb[slot];
+	return 0;
+}
+
 static int aio_submit(void)
 {
 	unsigned done = 0;
@@ -125,7 +132,10 @@ static int aio_wait(unsigned *slots, unsigned max)
 	if (!n)
 		n = io_getevents(ctx, 1, (long)max, ev, NULL);
 	for (int i = 0; i < n; i++) {
-		if (ev[i].res != opt.bs)
+		size_t want = ev[i].obj->aio_lio_opcode == IO_CMD_FDSYNC ? 0 :
+			      opt.bs;
+
+		if (ev[i].res != want)
 			return (long)ev[i].res < 0 ? (int)(long)ev[i].res : -EIO;
 		slots[i] = (unsigned)(ev[i].obj - cb);
 	}
@@ -140,5 +150,5 @@ static void aio_close(void)
 
 const struct gen_backend gen_aio = {
 	.name = "aio", .open = aio_open, .queue = aio_queue,
-	.submit = aio_submit, .wait = aio_wait, .close = aio_close,
+	.flush = aio_flush, .submit = aio_submit, .wait = aio_wait, .close = aio_close,
 };

@@ -23,6 +23,7 @@
 #define CMD_READ	0u
 #define CMD_WRITE	1u
 #define CMD_DISC	2u
+#define CMD_FLUSH	3u
 
 #define REQUEST_LEN	28u
 #define REPLY_LEN	16u
@@ -32,6 +33,7 @@ static struct gen_opts opt;
 static int sock;
 static char *data;
 static unsigned char request[GEN_DEPTH_MAX][REQUEST_LEN];
+static bool no_payload[GEN_DEPTH_MAX];	/* of the answer */
 static struct iovec out[2 * GEN_DEPTH_MAX];
 static unsigned nr_out;
 static char in[IN_SIZE];
@@ -111,17 +113,29 @@ static int nbd_open(const struct gen_opts *o, uint64_t *size)
 	return data ? handshake(size) : -ENOMEM;
 }
 
-static int nbd_queue(unsigned slot, uint64_t offset)
+static void ask(unsigned slot, unsigned cmd, uint64_t offset, size_t len)
 {
 	unsigned char *r = request[slot];
 
 	put_be32(r, REQUEST_MAGIC);
 	put_be16(r + 4, 0);
-	put_be16(r + 6, opt.write ? CMD_WRITE : CMD_READ);
+	put_be16(r + 6, (uint16_t)cmd);
 	put_be64(r + 8, slot);
 	put_be64(r + 16, offset);
-	put_be32(r + 24, (uint32_t)opt.bs);
+	put_be32(r + 24, (uint32_t)len);
 	out[nr_out++] = (struct iovec){ r, REQUEST_LEN };
+	no_payload[slot] = cmd != CMD_READ;
+}
+
+static int nbd_flush(unsigned slot)
+{
+	ask(slot, CMD_FLUSH, 0, 0);
+	return 0;
+}
+
+static int nbd_queue(unsigned slot, uint64_t offset)
+{
+	ask(slot, opt.write ? CMD_WRITE : CMD_READ, offset, opt.bs);
 	if (opt.write)
 		out[nr_out++] = (struct iovec){ data + slot * opt.bs, opt.bs };
 	return 0;
@@ -182,7 +196,7 @@ static int parse(unsigned *slots, unsigned max)
 		p += REPLY_LEN;
 		left -= REPLY_LEN;
 		body = data + body_slot * opt.bs;
-		body_left = opt.write ? 0 : opt.bs;
+		body_left = no_payload[body_slot] ? 0 : opt.bs;
 		if (!body_left)
 			slots[n++] = body_slot;
 	}
@@ -256,5 +270,5 @@ static void nbd_close(void)
 
 const struct gen_backend gen_nbd = {
 	.name = "nbd", .open = nbd_open, .queue = nbd_queue,
-	.submit = nbd_submit, .wait = nbd_wait, .close = nbd_close,
+	.flush = nbd_flush, .submit = nbd_submit, .wait = nbd_wait, .close = nbd_close,
 };

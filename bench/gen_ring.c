@@ -45,6 +45,11 @@ static int ring_queue(unsigned slot, uint64_t offset)
 			   tapring_read(queue, buf, opt.bs, offset, slot);
 }
 
+static int ring_flush(unsigned slot)
+{
+	return tapring_flush(queue, slot);
+}
+
 static int ring_submit(void)
 {
 	return tapring_submit(queue);
@@ -72,5 +77,5 @@ static void ring_close(void)
 
 const struct gen_backend gen_ring = {
 	.name = "ring", .open = ring_open, .queue = ring_queue,
-	.submit = ring_submit, .wait = ring_wait, .close = ring_close,
+	.flush = ring_flush, .submit = ring_submit, .wait = ring_wait, .close = ring_close,
 };
