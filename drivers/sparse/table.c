@@ -219,6 +219,8 @@ int sparse_table_at(struct sparse *s, unsigned file, uint64_t host, uint64_t len
 	ASSERT(host >= run->host && host + len <= run->end);
 	if (m)
 		return answer(m);
+	if (run->zero && meta_hit(s, file, host, len))
+		return 0;		/* asked again: its slices are in the cache */
 	err = sparse_meta_add(s, file, host, len);
 	if (err)
 		return err;
