@@ -120,7 +120,7 @@ static int set_size(struct file *f, uint64_t size)
 	if (size > FILE_BYTES_MAX)
 		return -EFBIG;
 	size = align_up(size, max_u64(f->geo.align, 512));
-	if (ftruncate(f->fd, (off_t)size))
+	if (file_truncate(f->fd, f->geo.bytes, size))
 		return -errno;
 	file_sized(f, size);
 	return 0;

@@ -477,7 +477,7 @@ static void run_resize(struct worker_job *j)
 	if (g->block_device) {
 		q->why = "the device is not that large";
 		q->err = -ERANGE;
-	} else if (ftruncate(q->f->fd, (off_t)want)) {
+	} else if (file_truncate(q->f->fd, have, want)) {
 		q->err = -errno;
 	} else {
 		q->start = want;

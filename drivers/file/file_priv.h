@@ -42,6 +42,8 @@ struct file_geometry {
 enum { FILE_RDONLY = 1u << 0, FILE_GROWS = 1u << 1 };
 int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **why);
 int file_bytes(int fd, bool block_device, uint64_t *bytes);
+/* ftruncate(2), from `have` bytes to `want`.  -1 and errno. */
+int file_truncate(int fd, uint64_t have, uint64_t want);
 
 struct file {			/* node->priv */
 	struct td_node *node;

@@ -182,7 +182,10 @@ void file_zeroes(struct file_req *q)
 
 	q->start = r->offset;
 	q->stop = end;
-	if (q->f->geo.block_device) {	/* files take any range */
+	/* Files take any range, but zero a part of a page in the page cache: a
+	 * direct write to the rest of that page then collides with it, which the
+	 * kernel counts as lost data: the next fdatasync fails. */
+	if (q->f->geo.block_device || q->f->geo.direct) {
 		q->start = align_up(r->offset, q->f->geo.trim_align);
 		q->stop = align_down(end, q->f->geo.trim_align);
 	}
