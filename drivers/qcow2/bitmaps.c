@@ -1,0 +1,84 @@
+/* bitmaps.c - persistent bitmaps: which parts of the disk a backup has to copy.
+ *
+ * They are not kept up here.  So that none is believed after a write of ours, all
+ * that are recording get their "in use" mark before the first one, as after a
+ * crash: their owner then knows that they are of no use.  Those that are switched
+ * off do not claim to know what is written now, and stay as they are.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "qcow2/blocking.h"
+
+#define ENTRY_FIXED 24u
+
+int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg)
+{
+	const struct qcow2_header *h = &((struct qcow2 *)sparse_priv(s))->h;
+	uint64_t size = h->bitmap_dir_size, at = 0, len;
+	uint8_t *dir;
+	int err;
+
+	if (!(h->autoclear & QCOW2_BITMAPS))
+		return 0;
+	dir = malloc(size);
+	if (!dir)
+		return -ENOMEM;
+	err = sparse_pread(s, 0, h->bitmap_dir_offset, dir, size);
+	for (uint32_t i = 0; !err && i < h->bitmaps; i++, at += len) {
+		const uint8_t *p = dir + at;
+		struct qcow2_bitmap b;
+
+		len = 0;
+		if (size - at >= ENTRY_FIXED)
+			len = align_up((uint64_t)ENTRY_FIXED + get_be16(p + 18) +
+				       get_be32(p + 20), 8);
+		if (!len || len > size - at) {
+			err = -EINVAL;
+			break;
+		}
+		b.flags_at = h->bitmap_dir_offset + at + 12;
+		b.table = get_be64(p);
+		b.entries = get_be32(p + 8);
+		b.flags = get_be32(p + 12);
+		if (!is_aligned(b.table, 1ull << h->cluster_bits) ||
+		    !range_ok(b.table, b.entries * 8ull, qcow2_file_end(s)))
+			err = -EINVAL;
+		else
+			err = fn(s, &b, arg);
+	}
+	free(dir);
+	return err;
+}
+
+static int outdate(struct sparse *s, const struct qcow2_bitmap *b, void *arg)
+{
+	unsigned *n = arg;
+	uint8_t flags[4];
+
+	if (!(b->flags & QCOW2_BM_AUTO) || b->flags & QCOW2_BM_IN_USE)
+		return 0;
+	put_be32(flags, b->flags | QCOW2_BM_IN_USE);
+	++*n;
+	return sparse_pwrite(s, 0, b->flags_at, flags, sizeof(flags));
+}
+
+int qcow2_bitmaps_outdate(struct sparse *s)
+{
+	struct qcow2 *q = sparse_priv(s);
+	const struct td_node *node = sparse_node(s);
+	unsigned n = 0;
+	int err = qcow2_bitmaps_each(s, outdate, &n);
+
+	if (err == -EINVAL) {
+		td_warn(node, "the bitmaps of %s are damaged: they are given up, backups have to be full ones",
+			node->arg);
+		q->h.autoclear &= ~(uint64_t)QCOW2_BITMAPS;
+		return 0;
+	}
+	if (err || !n)
+		return err;
+	td_warn(node, "%s has %u bitmaps for backups, which are not kept up here: they are marked as inconsistent, the next backup has to be a full one",
+		node->arg, n);
+	return sparse_psync(s, 0);
+}
