@@ -65,7 +65,10 @@ struct td_format_tool {
 	bool (*probe)(const void *head, size_t len);
 	/* Write an image into a store, which reads as zeroes unless it is a device. */
 	int (*create)(struct td_node *store, const struct td_format_make *m);
-	/* All below are optional.  info: members of qemu-img's ImageInfo, in `o`:
+	/* All below are optional.  measure: bytes of the file of such an image with
+	 * so many bytes of data in it. */
+	int (*measure)(const struct td_format_make *m, uint64_t data, uint64_t *bytes);
+	/* info: members of qemu-img's ImageInfo, in `o`:
 	 * at least "virtual-size"; "cluster-size", "format-specific", ... */
 	int (*info)(struct td_node *store, struct json_t *o);
 	int (*check)(struct td_node *store, struct td_check *c);

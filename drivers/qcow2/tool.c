@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "formats.h"
 #include "qcow2/check.h"
+#include "qcow2/create.h"
 #include "qcow2/image.h"
 #include "qcow2/snap.h"
 
@@ -116,7 +117,10 @@ static int qcow2_info(struct td_node *store, json_t *o)
 
 const struct td_format_tool td_qcow2_tool = {
 	.name	= "qcow2",
+	.opts	= qcow2_opts,
 	.probe	= qcow2_probe,
+	.create	= qcow2_create,
+	.measure = qcow2_measure,
 	.info	= qcow2_info,
 	.check	= qcow2_check,
 	.snap	= qcow2_snap,

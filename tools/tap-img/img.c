@@ -1,5 +1,6 @@
 /* img.c - an open image: a tree of nodes, and requests to its root. */
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "io/open.h"
 #include "tap_img.h"
 
+#define UNIT_MAX (2u << 20)
 #define RAW_UNIT 4096u	/* of space in most file systems */
 
 struct waiting {
@@ -194,10 +196,21 @@ bool img_is_device(const struct img *im)
 	return !stat(im->name, &st) && S_ISBLK(st.st_mode);
 }
 
-uint32_t img_unit(const struct img *im)
+uint32_t img_unit(struct img *im)
 {
-	(void)im;
-	return RAW_UNIT;
+	struct td_node *store = im->root;
+	uint64_t unit = 0;
+	json_t *o;
+
+	while (store->child)
+		store = store->child;
+	if (im->tool && im->tool->info) {
+		o = json_object();
+		if (!im->tool->info(store, o))
+			unit = json_u64(o, "cluster-size");
+		json_decref(o);
+	}
+	return is_pow2(unit) && unit <= UNIT_MAX ? (uint32_t)unit : RAW_UNIT;
 }
 
 int img_resize(struct img *im, uint64_t size)

@@ -13,6 +13,7 @@
 #include "tap_img.h"
 
 #define FILE_START 512	/* bytes: an empty file is nobody's disk */
+#define FILES_MAX 1024u	/* of one image */
 #define SPACE_PIECE (64ull << 20)
 
 /* -o help, as qemu-img shows it. */
@@ -232,27 +233,97 @@ int make_space(struct img *im, const char *mode, uint64_t from, uint64_t to)
 	return err;
 }
 
+/* Files that an image has beside the one that names it. */
+struct beside {
+	const char *image;
+	struct img im[FILES_MAX];
+	char *path[FILES_MAX];
+	bool made[FILES_MAX];
+	unsigned n;
+};
+
+static int beside_open(const struct td_format_make *what, const char *name, bool fresh,
+		       struct td_node **store)
+{
+	struct beside *b = what->owner;
+	int err = 0;
+
+	if (b->n == FILES_MAX) {
+		log_err("%s: more than %u files", b->image, FILES_MAX);
+		return -EMFILE;
+	}
+	b->path[b->n] = name_from_image(b->image, name);
+	if (fresh)
+		err = make_file(b->path[b->n], &b->made[b->n]);
+	if (!err)
+		err = img_open_file(&b->im[b->n], b->path[b->n], "raw",
+				    fresh ? IMG_WRITE : 0);
+	if (!err)
+		*store = b->im[b->n].root;
+	b->n++;
+	return err;
+}
+
+/* 0 if all could be closed; what was made goes with an image that failed. */
+static int beside_close(struct beside *b, int err)
+{
+	for (unsigned i = 0; i < b->n; i++) {
+		int end = img_close(&b->im[i]);
+
+		err = err ? err : end;
+	}
+	for (unsigned i = 0; i < b->n; i++) {
+		if (err && b->made[i])
+			unlink(b->path[i]);
+		free(b->path[i]);
+	}
+	return err;
+}
+
+/* Space for all of an image that is to have it from the start, before it is there. */
+static int space_first(const struct make *m, const struct td_format_make *what,
+		       struct img *im)
+{
+	const char *mode = td_format_value(m->tool->opts, what, "preallocation");
+	uint64_t bytes;
+	int err;
+
+	if (!m->tool->measure || !mode || (strcmp(mode, "falloc") && strcmp(mode, "full")))
+		return 0;
+	err = m->tool->measure(what, what->size, &bytes);
+	if (!err)
+		err = td_blocking_size(im->root, bytes);
+	return err ? err : make_space(im, mode, 0, bytes);
+}
+
 int make_image(struct make *m)
 {
+	struct beside *b = calloc(1, sizeof(*b));
 	const struct td_format_make what = {
 		.size = m->size, .path = m->name, .backing = m->backing,
 		.backing_format = m->backing_format, .values = m->values.v,
-		.n_values = m->values.n,
+		.n_values = m->values.n, .file = beside_open, .owner = b,
 	};
 	struct img im;
 	bool made;
 	int err, end;
 
+	ASSERT(b);
+	b->image = m->name;
 	if (!m->quiet)
 		tell(m);
 	err = make_file(m->name, &made);
-	if (err)
-		return err;
-	err = img_open(&im, m->name, "raw", IMG_WRITE, NULL);
+	if (!err)
+		err = img_open(&im, m->name, "raw", IMG_WRITE, NULL);
+	else
+		goto out;
 	if (!err) {
-		err = m->tool->create(im.root, &what);
+		err = space_first(m, &what, &im);
+		if (!err)
+			err = m->tool->create(im.root, &what);
 		if (err && !*td_tree_why(im.tree))
 			log_err("cannot make %s: %s", m->name, strerror(-err));
+		err = beside_close(b, err);
 		if (!err)
 			err = make_space(&im, m->space, 0, m->size);
 		end = img_close(&im);
@@ -260,6 +331,8 @@ int make_image(struct make *m)
 	}
 	if (err && made)
 		unlink(m->name);
+out:
+	free(b);
 	return err;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "tap_img.h"
 
 static const struct opt table[] = {
@@ -56,9 +57,37 @@ static void print(const struct measure *m, uint64_t need, uint64_t full)
 		       (unsigned long long)need, (unsigned long long)full);
 }
 
+/* Bytes of the disk that hold something, in units of the new image. */
+static int count_data(struct img *im, uint32_t unit, uint64_t *bytes)
+{
+	uint64_t off = 0, size = img_size(im), seen = 0;
+	struct td_extent e;
+	struct scan s;
+
+	*bytes = 0;
+	scan_begin(&s, im, 0);
+	for (; off < size; off += e.length) {
+		uint64_t from, to;
+
+		if (scan_at(&s, off, size - off, &e))
+			return ST_FAILED;
+		if (e.flags & TD_EXTENT_ZERO)
+			continue;
+		from = max_u64(align_down(off, unit), seen);
+		to = align_up(off + e.length, unit);
+		*bytes += to > from ? to - from : 0;
+		seen = max_u64(seen, to);
+	}
+	*bytes = min_u64(*bytes, size);
+	return ST_OK;
+}
+
 static int measure(struct measure *m, const char *name)
 {
+	struct td_format_make what = { 0 };
 	struct img im = { 0 };
+	uint64_t need, full, data = 0;
+	const char *unit, *space;
 	int st;
 
 	if (name) {
@@ -67,9 +96,35 @@ static int measure(struct measure *m, const char *name)
 		m->make.size = img_size(&im);
 		m->make.has_size = true;
 	}
+	m->make.backing_unseen = true;
 	st = make_check(&m->make);
+	if (st != ST_OK)
+		goto out;
+	need = full = m->make.size;
+	if (m->make.tool->measure) {
+		what.size = full;
+		what.backing = m->make.backing;
+		what.backing_format = m->make.backing_format;
+		what.values = m->make.values.v;
+		what.n_values = m->make.values.n;
+		unit = td_format_value(m->make.tool->opts, &what, "cluster_size");
+		space = td_format_value(m->make.tool->opts, &what, "preallocation");
+		if (unit && (size_parse(unit, &data) || !is_pow2(data) ||
+			     data > UINT32_MAX))
+			data = 0;	/* measure says what is wrong with it */
+		if (name)
+			st = count_data(&im, data ? (uint32_t)data : 512, &data);
+		if (space && (!strcmp(space, "falloc") || !strcmp(space, "full")))
+			data = full;
+		else if (!name)
+			data = 0;
+		if (st == ST_OK && (m->make.tool->measure(&what, data, &need) ||
+				    m->make.tool->measure(&what, full, &full)))
+			st = ST_FAILED;
+	}
 	if (st == ST_OK)
-		print(m, m->make.size, m->make.size);
+		print(m, need, full);
+out:
 	img_close(&im);
 	return st > 0 ? st : ST_OK;
 }

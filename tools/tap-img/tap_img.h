@@ -145,7 +145,8 @@ int img_close(struct img *im);	/* also one that is not open */
 uint64_t img_size(const struct img *im);
 bool img_is_raw(const struct img *im);
 bool img_is_device(const struct img *im);
-uint32_t img_unit(const struct img *im);	/* of its space */
+/* What its space is handed out in.  Before requests are under way. */
+uint32_t img_unit(struct img *im);
 /* A request of the pool that has been filled and given to the image; NULL: all
  * are in use.  `done` must give it back by td_pool_put(). */
 struct td_req *img_start(struct img *im, enum td_op op, unsigned flags, uint64_t off,
