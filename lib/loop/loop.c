@@ -385,28 +385,51 @@ static uint64_t spin_budget(struct loop *l)
 	return poll_budget(&l->poll, l->now, (unsigned)l->in_kernel);
 }
 
-/* Spin for up to budget ns; true if something has come. */
-static bool spin(struct loop *l, uint64_t budget)
+/* When a spin that began at `start` asks epoll next: soon at first, then more
+ * rarely, for each time is a system call. */
+static uint64_t next_ask(uint64_t start, uint64_t now)
 {
-	uint64_t start = l->now, t;
+	uint64_t gap = (now - start) / 2;
+
+	return now + (gap < POLL_ASK_MAX_NS ? gap : POLL_ASK_MAX_NS);
+}
+
+/* Spin for up to budget ns; true if something has come.  *gained: and sooner
+ * than a sleep would have brought it.  What a peer brought while it had our
+ * processor is no gain: it could have had that at once.  (The kernel's threads
+ * do so too; but where they have work, a processor that is awake is a gain.) */
+static bool spin(struct loop *l, uint64_t budget, bool *gained)
+{
+	uint64_t start = l->now, t = start, ask_at = start;
 	uint64_t yield_at = start + POLL_YIELD_AFTER_NS;
-	bool found = false;
+	bool found, lent = false;
 
 	l->stats.polls++;
-	do {
+	for (;;) {
 		found = run_hooks(l, LOOP_POLL);
-		if (!found && l->poll_fds)
+		if (!found && l->poll_fds && t >= ask_at) {
 			found = ask_epoll(l, 0);
+			ask_at = next_ask(start, t);
+		}
+		if (found)
+			break;
 		t = clock_ns();
-		if (!found && t > yield_at) {
+		lent = t > yield_at;
+		if (lent) {
+			uint64_t from = t;
+
 			sched_yield();
 			t = clock_ns();
 			yield_at = t + POLL_YIELD_NS;
+			lent = t - from >= POLL_LENT_NS;
 		}
+		if (t - start >= budget)
+			break;
 		__builtin_ia32_pause();
-	} while (!found && t - start < budget);
+	}
 	l->now = t;
-	l->stats.polls_won += found;
+	*gained = found && !(lent && !l->in_kernel);
+	l->stats.polls_won += *gained;
 	return found;
 }
 
@@ -431,10 +454,11 @@ static void wait(struct loop *l)
 		return;
 	budget = spin_budget(l);
 	if (budget) {
-		bool won = spin(l, budget < left ? budget : left);
+		bool gained, found = spin(l, budget < left ? budget : left,
+					  &gained);
 
-		poll_spun(&l->poll, won);
-		if (won)
+		poll_spun(&l->poll, gained);
+		if (found)
 			return;
 		left = time_left(l);
 	}

@@ -90,8 +90,8 @@ void loop_wake(struct loop *l);
  * From the loop's thread. */
 void loop_poll_max(struct loop *l, uint64_t max_ns);
 
-/* Polling also looks at descriptors while it spins (a system call a turn):
- * for peers that are reached by sockets.  Counted. */
+/* Polling also looks at descriptors while it spins (with system calls, so not
+ * every turn): for peers that are reached by sockets.  Counted. */
 void loop_poll_fds(struct loop *l, int delta);
 
 /* So many more operations are in the kernel's hands (or fewer): the policy of

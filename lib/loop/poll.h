@@ -42,12 +42,17 @@ uint64_t poll_budget(struct poll_policy *p, uint64_t now, unsigned inflight);
  * for the budget again. */
 bool poll_look_due(const struct poll_policy *p, uint64_t now);
 void poll_look(struct poll_policy *p, uint64_t now, const struct poll_account *a);
-/* A wait that began with a spin has ended: the spin saw what came, or not. */
+/* A wait that began with a spin has ended: the spin gained something, or not. */
 void poll_spun(struct poll_policy *p, bool won);
 
 /* In a spin: yield after so long, and then so often.  The kernel's own threads
  * finish I/O, and a spin holds them up. */
 #define POLL_YIELD_AFTER_NS 20000u
 #define POLL_YIELD_NS 5000u
+#define POLL_LENT_NS 3000u	/* a yield of that long: somebody else ran */
+
+/* In a spin descriptors are looked at with a system call: at first, and then
+ * each time that half as much again has passed, up to so long. */
+#define POLL_ASK_MAX_NS 4000u
 
 #endif

@@ -1,6 +1,7 @@
 /* loop: deferred work, timers, descriptors, hooks, wake-ups, signals. */
 #include "loop/loop.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -312,6 +313,69 @@ static void test_busy_loop_starves_no_descriptor(void **s)
 	close(a[1]);
 }
 
+static unsigned looks;		/* of the spin, at `come` */
+static bool come;
+
+static bool look(struct loop_hook *h)
+{
+	(void)h;
+	__atomic_add_fetch(&looks, 1, __ATOMIC_RELAXED);
+	if (!__atomic_load_n(&come, __ATOMIC_RELAXED))
+		return false;
+	loop_stop(loop);
+	return true;
+}
+
+/* On the spin's own processor: it can only bring what is awaited while the spin
+ * lets go of that. */
+static void *bring(void *arg)
+{
+	uint64_t start;
+
+	(void)arg;
+	while (__atomic_load_n(&looks, __ATOMIC_RELAXED) < 3)
+		sched_yield();
+	for (start = clock_ns(); clock_ns() - start < 50 * NS_PER_US;)
+		;
+	__atomic_store_n(&come, true, __ATOMIC_RELAXED);
+	loop_wake(loop);		/* should it have gone to sleep */
+	return NULL;
+}
+
+static void test_a_spin_that_lent_its_processor_gained_nothing(void **s)
+{
+	struct loop_hook h;
+	cpu_set_t was, one;
+	pthread_t t;
+	bool seen = false;
+
+	(void)s;
+	assert_int_equal(sched_getaffinity(0, sizeof(was), &was), 0);
+	CPU_ZERO(&one);
+	for (int c = 0; c < CPU_SETSIZE && !CPU_COUNT(&one); c++)
+		if (CPU_ISSET(c, &was))
+			CPU_SET(c, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	loop_hook_add(loop, LOOP_POLL, &h, look);
+	/* More than once: the system may take the processor at any moment. */
+	for (int i = 0; i < 50 && !seen; i++) {
+		uint64_t won = loop_stats(loop)->polls_won;
+		uint64_t polls = loop_stats(loop)->polls;
+
+		looks = 0;
+		come = false;
+		loop_poll_max(loop, 50 * NS_PER_MS);
+		assert_int_equal(pthread_create(&t, NULL, bring, NULL), 0);
+		loop_run(loop);
+		pthread_join(t, NULL);
+		seen = loop_stats(loop)->polls == polls + 1 &&
+		       loop_stats(loop)->polls_won == won;
+	}
+	assert_true(seen);
+	loop_hook_del(&h);
+	assert_int_equal(sched_setaffinity(0, sizeof(was), &was), 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -324,6 +388,7 @@ int main(void)
 		T(test_wake_from_another_thread),
 		T(test_signals_come_from_the_loop),
 		T(test_busy_loop_starves_no_descriptor),
+		T(test_a_spin_that_lent_its_processor_gained_nothing),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
