@@ -56,7 +56,10 @@ CRASH := $(BUILD)/crash/crash
 
 LIBS := -laio -lz -lpthread
 DRV_LIBS := $(LIBS) -ljansson -lzstd -lcrypto -largon2
-TAPDISK_LIBS := $(DRV_LIBS) -lseccomp
+# Argon2's threads end by pthread_exit(), for which glibc loads libgcc_s: in its
+# sandbox a tapdisk could not.
+TAPDISK_LIBS := $(DRV_LIBS) -lseccomp \
+	-Wl,--push-state,--no-as-needed -lgcc_s -Wl,--pop-state
 CTRL_LIBS := $(LIBS) -ljansson
 TAPIMG_LIBS := $(DRV_LIBS)
 

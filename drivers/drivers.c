@@ -4,12 +4,12 @@
 #include <string.h>
 
 extern const struct td_driver td_ram, td_null, td_luks;
-extern const struct td_driver td_qcow2;
+extern const struct td_driver td_qcow2, td_qcow, td_vmdk;
 extern const struct td_driver td_filter_error, td_filter_delay, td_filter_log;
 
 const struct td_driver *const td_drivers[] = {
 	&td_file, &td_ram, &td_null, &td_luks,
-	&td_qcow2,
+	&td_qcow2, &td_qcow, &td_vmdk,
 	&td_filter_error, &td_filter_delay, &td_filter_log,
 	NULL
 };

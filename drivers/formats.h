@@ -33,6 +33,13 @@ struct td_format_make {
 	const char *backing, *backing_format;	/* NULL: none */
 	const struct td_format_value *values;	/* of the other options */
 	unsigned n_values;
+	/* Another file of the image (fresh: made anew, empty) or its backing file
+	 * (read alone), named as seen from the image's folder: its store, which the
+	 * caller closes when create has ended.  0, or -errno after a message.
+	 * NULL: the caller has none to give. */
+	int (*file)(const struct td_format_make *m, const char *name, bool fresh,
+		    struct td_node **store);
+	void *owner;		/* the caller's, for `file` */
 };
 /* The value that was given, or the default of the table, or NULL. */
 const char *td_format_value(const struct td_format_opt *opts,

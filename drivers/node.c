@@ -358,6 +358,17 @@ int td_blocking_write(struct td_node *n, uint64_t off, const void *buf, size_t l
 	return blocking(n, TD_OP_WRITE, off, (void *)buf, len);
 }
 
+int td_blocking_zeroes(struct td_node *n, uint64_t off, uint64_t len)
+{
+	int err = 0;
+
+	for (uint64_t done = 0, part; !err && done < len; done += part) {
+		part = min_u64(len - done, ZERO_CHUNK);
+		err = td_blocking_write(n, off + done, zeroes, part);
+	}
+	return err;
+}
+
 int td_blocking_flush(struct td_node *n)
 {
 	return blocking(n, TD_OP_FLUSH, 0, NULL, 0);

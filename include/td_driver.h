@@ -170,6 +170,7 @@ int td_set_identity(struct td_node *n, uint64_t dev, uint64_t ino);
 int td_blocking_read(struct td_node *n, uint64_t off, void *buf, size_t len);
 int td_blocking_write(struct td_node *n, uint64_t off, const void *buf,
 		      size_t len);
+int td_blocking_zeroes(struct td_node *n, uint64_t off, uint64_t len);
 int td_blocking_flush(struct td_node *n);
 int td_blocking_size(struct td_node *n, uint64_t size);
 

@@ -8,7 +8,7 @@ static const struct td_format_opt opts[] = {
 	{ "size", "SIZE", "size of the disk", NULL },
 	{ "preallocation", "MODE", "off, falloc (space is reserved) or full (zeroes "
 	  "are written)", NULL },
-	{ NULL }
+	{ .name = NULL }
 };
 
 static int raw_create(struct td_node *store, const struct td_format_make *m)

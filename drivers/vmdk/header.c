@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "sparse/sparse.h"
 
 /* Offsets of fields. */
@@ -15,10 +16,14 @@ enum {
 
 enum {
 	F_NEWLINES = 1, F_RGD = 2, F_ZEROED = 4, F_PACKED = 0x10000,
+	F_MARKERS = 0x20000,
 };
 
 #define GD_AT_END UINT64_MAX
 #define DEFLATE 1
+
+/* What a transfer as text would change. */
+static const uint8_t newlines[] = { 0x0a, 0x20, 0x0d, 0x0a };
 
 bool vmdk_header_magic(const uint8_t *bytes, size_t len)
 {
@@ -62,7 +67,6 @@ static bool place(const uint8_t *b, unsigned at, uint64_t *bytes)
 
 int vmdk_header_parse(struct vmdk_header *h, const uint8_t *b, const char **why)
 {
-	static const uint8_t newlines[] = { 0x0a, 0x20, 0x0d, 0x0a };
 	uint32_t flags = get_le32(b + AT_FLAGS);
 	uint16_t algorithm = get_le16(b + AT_ALGORITHM);
 
@@ -94,6 +98,26 @@ int vmdk_header_parse(struct vmdk_header *h, const uint8_t *b, const char **why)
 	if (!h->gd_at_end && !h->gd && !h->rgd)
 		return bad(why, "it has no grain directory");
 	return shape(h, b, why);
+}
+
+void vmdk_header_write(const struct vmdk_header *h, uint8_t *b)
+{
+	ASSERT(!h->gd_at_end && !h->unclean);
+	memset(b, 0, VMDK_HEADER);
+	memcpy(b + AT_MAGIC, "KDMV", 4);
+	put_le32(b + AT_VERSION, h->version);
+	put_le32(b + AT_FLAGS, F_NEWLINES | (h->rgd ? F_RGD : 0) |
+		 (h->zeroed ? F_ZEROED : 0) | (h->packed ? F_PACKED | F_MARKERS : 0));
+	put_le64(b + AT_CAPACITY, h->capacity / VMDK_SECTOR);
+	put_le64(b + AT_GRAIN, h->grain / VMDK_SECTOR);
+	put_le64(b + AT_DESC, h->desc / VMDK_SECTOR);
+	put_le64(b + AT_DESC_LEN, h->desc_len / VMDK_SECTOR);
+	put_le32(b + AT_GTES, h->gtes);
+	put_le64(b + AT_RGD, h->rgd / VMDK_SECTOR);
+	put_le64(b + AT_GD, h->gd / VMDK_SECTOR);
+	put_le64(b + AT_OVERHEAD, h->overhead / VMDK_SECTOR);
+	memcpy(b + AT_NEWLINES, newlines, sizeof(newlines));
+	put_le16(b + AT_ALGORITHM, h->packed ? DEFLATE : 0);
 }
 
 enum vmdk_marker vmdk_marker(const uint8_t *b, uint64_t *sectors)

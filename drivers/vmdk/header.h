@@ -38,6 +38,9 @@ bool vmdk_header_magic(const uint8_t *bytes, size_t len);
  * capacity of 0 (grains and tables unset then) is for the caller to judge. */
 int vmdk_header_parse(struct vmdk_header *h, const uint8_t *bytes, const char **why);
 
+/* The VMDK_HEADER bytes of h, whose directories are in front. */
+void vmdk_header_write(const struct vmdk_header *h, uint8_t *bytes);
+
 enum vmdk_marker { VMDK_MARK_EOS, VMDK_MARK_GT, VMDK_MARK_GD, VMDK_MARK_FOOTER,
 		   VMDK_MARK_NONE };
 /* What marker these VMDK_HEADER bytes are; *sectors: how many follow it. */

@@ -89,7 +89,9 @@ luksrig get "$T/s.luks" "$T/got.raw" sesame 2>"$T/err" && fail "an erased slot o
 grep -q 'no passphrase given opens it' "$T/err" || fail "$(cat "$T/err")"
 luksrig get "$T/s.luks" "$T/got.raw" another || fail "the slot that is left"
 
-# nbdkit is a third who reads.
+# nbdkit is a third who reads (and knows no ripemd160).
+luksrig format "$T/o.luks" sesame ${size}M || fail "format"
+luksrig put "$T/o.luks" "$T/both.raw" sesame || fail "put"
 nbdkit -U - --filter=luks file "$T/o.luks" passphrase=sesame \
 	--run "qemu-img convert \"\$uri\" -f raw -O raw '$T/got.raw'" ||
 	fail "nbdkit does not open ours"
