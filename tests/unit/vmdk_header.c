@@ -40,8 +40,10 @@ static int parse(void)
 	return vmdk_header_parse(&h, bytes, &why);
 }
 
-static void a_good_header_is_read(void **state)
+static void a_good_header_is_read_and_written_again(void **state)
 {
+	uint8_t again[VMDK_HEADER];
+
 	(void)state;
 	good();
 	assert_int_equal(parse(), 0);
@@ -55,6 +57,9 @@ static void a_good_header_is_read(void **state)
 	assert_int_equal(h.desc_len, 20 * 512);
 	assert_int_equal(h.overhead, 128 * 512);
 	assert_false(h.zeroed || h.packed || h.gd_at_end || h.unclean);
+
+	vmdk_header_write(&h, again);
+	assert_memory_equal(again, bytes, VMDK_HEADER);
 
 	put_le64(bytes + 12, 204801);		/* not a whole grain */
 	put_le32(bytes + 8, 0x30005);		/* no newline test needed, no rgd */
@@ -167,7 +172,7 @@ static void markers_are_told_apart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_good_header_is_read),
+		cmocka_unit_test(a_good_header_is_read_and_written_again),
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(random_headers_keep_the_promises),
 		cmocka_unit_test(markers_are_told_apart),
