@@ -1,0 +1,389 @@
+/* qcow2: what the format asks of a writer besides data: feature bits, bitmaps,
+ * extensions, growth of tables, compressed writes, damage.  Each claim on a small
+ * image of qemu-img, judged by qemu-img and by the bytes in the file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "drv_rig.h"
+#include "qcow2/header.h"
+
+static struct rig g;
+static const char *dir;
+static char image[256], spec[300];
+static uint8_t buf[4 << 20], want[4 << 20];
+
+static int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* In the folder; i is the image. */
+static int sh(const char *fmt, ...)
+{
+	char command[2048];
+	int n = snprintf(command, sizeof(command), "cd %s && ", dir);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(command + n, sizeof(command) - (size_t)n, fmt, ap);
+	va_end(ap);
+	return system(command);
+}
+
+static void bytes_put(uint64_t at, const void *p, size_t len)
+{
+	int fd = open(image, O_WRONLY);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, p, len, (off_t)at), len);
+	close(fd);
+}
+
+static uint64_t u64_at(uint64_t at)
+{
+	uint8_t p[8];
+	int fd = open(image, O_RDONLY);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, p, sizeof(p), (off_t)at), sizeof(p));
+	close(fd);
+	return get_be64(p);
+}
+
+static void u64_put(uint64_t at, uint64_t v)
+{
+	uint8_t p[8];
+
+	put_be64(p, v);
+	bytes_put(at, p, sizeof(p));
+}
+
+static void fresh(const char *opts, const char *size)
+{
+	assert_int_equal(sh("rm -rf * && qemu-img create -q -f qcow2 %s %s i %s",
+			    *opts ? "-o" : "", opts, size), 0);
+}
+
+static void open_it(unsigned flags)
+{
+	assert_int_equal(rig_open(&g, spec, flags), 0);
+}
+
+static void close_it(void)
+{
+	assert_int_equal(rig_close(&g), 0);
+}
+
+static void check_it(void)
+{
+	assert_int_equal(sh("qemu-img check -q -f qcow2 i"), 0);
+}
+
+static void unknown_autoclear_bits_go_before_the_first_write(void **state)
+{
+	uint64_t bits = 1ull << 17 | 1ull << 63;
+
+	(void)state;
+	fresh("", "1M");
+	u64_put(QCOW2_AT_AUTOCLEAR, bits);
+	u64_put(QCOW2_AT_COMPAT, 1ull << 40);
+	open_it(TD_NODE_RDONLY);
+	assert_int_equal(rig_read(&g, 0, 4096, buf), 0);
+	close_it();
+	assert_int_equal(u64_at(QCOW2_AT_AUTOCLEAR), bits);
+	open_it(0);
+	assert_int_equal(rig_read(&g, 0, 4096, buf), 0);
+	close_it();
+	assert_int_equal(u64_at(QCOW2_AT_AUTOCLEAR), bits);
+	open_it(0);
+	assert_int_equal(rig_write(&g, 0, 4096, buf), 0);
+	close_it();
+	assert_int_equal(u64_at(QCOW2_AT_AUTOCLEAR), 0);
+	assert_int_equal(u64_at(QCOW2_AT_COMPAT), 1ull << 40);
+	check_it();
+}
+
+static void an_image_marked_as_damaged_is_read_only(void **state)
+{
+	(void)state;
+	fresh("", "1M");
+	u64_put(QCOW2_AT_INCOMPAT, QCOW2_CORRUPT);
+	assert_int_equal(rig_open(&g, spec, 0), -EACCES);
+	assert_non_null(strstr(rig_why(), "marked as damaged"));
+	open_it(TD_NODE_RDONLY);
+	assert_int_equal(rig_read(&g, 0, 4096, buf), 0);
+	close_it();
+}
+
+static void recording_bitmaps_are_outdated_and_others_stay(void **state)
+{
+	(void)state;
+	fresh("", "1M");
+	assert_int_equal(sh("qemu-img bitmap --add --enable i on && "
+			    "qemu-img bitmap --add --disable i off"), 0);
+	open_it(0);
+	assert_int_equal(rig_read(&g, 0, 4096, buf), 0);
+	close_it();
+	assert_int_equal(sh("qemu-img info i | grep -q in-use"), 256);
+	open_it(0);
+	assert_int_equal(rig_write(&g, 0, 4096, buf), 0);
+	close_it();
+	assert_int_equal(sh("qemu-img info --output=json i | jq -e "
+			    "'[.[\"format-specific\"].data.bitmaps[] | "
+			    "{(.name): (.flags | index(\"in-use\") != null)}] | add "
+			    "== {\"on\": true, \"off\": false}' >/dev/null"), 0);
+	check_it();
+}
+
+static void no_message_of_open(const char *says)
+{
+	assert_true(rig_open(&g, spec, 0) < 0);
+	if (!strstr(rig_why(), says))
+		fail_msg("%s", rig_why());
+}
+
+static void what_cannot_be_opened_says_why(void **state)
+{
+	(void)state;
+	fresh("", "1M");
+	u64_put(QCOW2_AT_INCOMPAT, 1ull << 20);
+	no_message_of_open("bit 20");
+	fresh("encrypt.format=aes,encrypt.key-secret=s0 "
+	      "--object secret,id=s0,data=pw", "1M");
+	no_message_of_open("no key was given");
+	fresh("", "1M");
+	bytes_put(0, "QFI", 3);
+	bytes_put(3, "\373\0\0\0\1", 5);
+	no_message_of_open("older format");
+	assert_int_equal(sh("head -c 1000000 /dev/zero >i"), 0);
+	no_message_of_open("no qcow2 image");
+	fresh("", "1M");
+	assert_int_equal(sh("cp i b && qemu-img create -q -f qcow2 -b b -F qcow2 i && "
+			    "rm b"), 0);
+	no_message_of_open("backing file");
+	/* the format of the backing file is not said: never guessed */
+	fresh("", "1M");
+	assert_int_equal(sh("truncate -s 1M b && qemu-img create -q -f qcow2 "
+			    "-o compat=0.10 -b b -F raw i && "
+			    "printf '\\0\\0\\0\\0' | dd of=i bs=1 seek=72 conv=notrunc "
+			    "2>/dev/null"), 0);
+	no_message_of_open("explicitly");
+}
+
+/* An L2 entry that points to a table: the write is refused, the image is marked,
+ * the table stays, reading goes on. */
+static void data_over_tables_is_damage(void **state)
+{
+	static const uint64_t place[] = { 0x10000, 0x20000, 0x30000, 0x40000 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(place); i++) {
+		uint64_t was;
+
+		fresh("", "64M");
+		assert_int_equal(sh("qemu-io -f qcow2 -c 'write -q 0 64k' i"), 0);
+		assert_int_equal(u64_at(0x40000), 1ull << 63 | 0x50000);
+		u64_put(0x40008, 1ull << 63 | place[i]);
+		was = u64_at(place[i]);
+		open_it(0);
+		memset(buf, 0xff, 4096);
+		assert_int_equal(rig_write(&g, 65536, 4096, buf), -EIO);
+		assert_int_equal(rig_write(&g, 0, 4096, buf), -EIO);
+		assert_int_equal(rig_read(&g, 0, 4096, buf), 0);
+		rig_close(&g);
+		assert_int_equal(u64_at(place[i]), was);
+		assert_int_equal(u64_at(QCOW2_AT_INCOMPAT), QCOW2_CORRUPT);
+	}
+}
+
+static void tables_in_one_place_are_refused(void **state)
+{
+	(void)state;
+	fresh("", "1G");
+	u64_put(0x30000, 1ull << 63 | 0x10000);	/* L2 table: the refcount table */
+	no_message_of_open("in the same place");
+	open_it(TD_NODE_RDONLY);
+	close_it();
+}
+
+/* The disk grows: L1 table, refcount table, header. */
+static void growing_keeps_and_adds(void **state)
+{
+	static const char *const opts[] = {
+		"", "cluster_size=512", "compat=0.10,cluster_size=4k",
+		"extended_l2=on", "cluster_size=512,refcount_bits=64",
+		"data_file=d",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+		uint64_t seed = 5, big = (16 + 300 * i) * MiB;
+
+		fresh(opts[i], "3M");
+		rig_fill(&seed, want, 2 * MiB);
+		open_it(0);
+		assert_int_equal(rig_write(&g, MiB, 2 * MiB, want), 0);
+		assert_int_equal(rig_resize(&g, big), 0);
+		assert_int_equal(td_tree_root(g.tree)->size, big);
+		assert_int_equal(rig_write(&g, big - 2 * MiB, 2 * MiB, want), 0);
+		assert_int_equal(rig_resize(&g, big + MiB), 0);
+		assert_int_equal(rig_read(&g, MiB, 2 * MiB, buf), 0);
+		assert_memory_equal(buf, want, 2 * MiB);
+		close_it();
+		check_it();
+		open_it(0);
+		assert_int_equal(td_tree_root(g.tree)->size, big + MiB);
+		assert_int_equal(rig_read(&g, big - 2 * MiB, 3 * MiB, buf), 0);
+		assert_memory_equal(buf, want, 2 * MiB);
+		for (uint64_t k = 2 * MiB; k < 3 * MiB; k++)
+			assert_int_equal(buf[k], 0);
+		close_it();
+	}
+}
+
+static void growing_over_a_longer_backing_file_shows_zeroes(void **state)
+{
+	static const char *const opts[] = {
+		"", "-o compat=0.10,cluster_size=4k", "-o extended_l2=on",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+		assert_int_equal(sh("rm -rf * && yes x | head -c 3M >b && qemu-img "
+				    "create -q -f qcow2 %s -b b -F raw i 1048064",
+				    opts[i]), 0);
+		open_it(0);
+		assert_int_equal(rig_resize(&g, 4 * MiB), 0);
+		assert_int_equal(rig_read(&g, 0, 4 * MiB, buf), 0);
+		for (uint64_t k = 0; k < 4 * MiB; k++)
+			assert_int_equal(buf[k], k >= 1048064 ? 0 : k & 1 ? '\n' : 'x');
+		close_it();
+		check_it();
+	}
+}
+
+static void growing_is_refused_where_it_cannot_be(void **state)
+{
+	(void)state;
+	fresh("", "1M");
+	assert_int_equal(sh("qemu-img bitmap --add i on"), 0);
+	open_it(0);
+	assert_int_equal(rig_resize(&g, 2 * MiB), -EOPNOTSUPP);
+	close_it();
+	fresh("compat=0.10", "1M");
+	assert_int_equal(sh("qemu-img snapshot -c s i"), 0);
+	open_it(0);
+	assert_int_equal(rig_resize(&g, 2 * MiB), -EOPNOTSUPP);
+	close_it();
+}
+
+/* Tools write compressed clusters; they share host clusters, as far as counts go. */
+static void compressed_writes(void **state)
+{
+	static const struct {
+		const char *opts;
+		uint64_t cluster;
+		unsigned kib;		/* of the file, at most */
+	} t[] = {
+		{ "", 65536, 1200 }, { "compression_type=zstd", 65536, 1200 },
+		{ "refcount_bits=2", 65536, 2200 },
+		{ "refcount_bits=1", 65536, 4600 },
+		{ "cluster_size=512", 512, 1500 },
+		{ "cluster_size=2M,extended_l2=on", 2 * MiB, 9000 },
+		{ "compat=0.10,cluster_size=4k", 4096, 1500 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		uint64_t seed = 7;
+
+		fresh(t[i].opts, "4M");
+		for (uint64_t k = 0; k < sizeof(want); k++)
+			want[k] = (uint8_t)(k >> 7);
+		rig_fill(&seed, want + MiB, MiB / 2);
+		open_it(0);
+		for (uint64_t k = 0; k < sizeof(want); k += t[i].cluster)
+			assert_int_equal(rig_io(&g, TD_OP_WRITE, TD_REQ_PACK, k,
+						t[i].cluster, want + k), 0);
+		assert_int_equal(rig_read(&g, 0, 4 * MiB, buf), 0);
+		assert_memory_equal(buf, want, 4 * MiB);
+		close_it();
+		check_it();
+		if (sh("[ $(du -k i | cut -f1) -lt %u ] || { du -k i; exit 1; }",
+		       t[i].kib))
+			fail_msg("%s: the file is too large", t[i].opts);
+		open_it(0);
+		rig_fill(&seed, want + 70000 / 512 * 512, 4096);
+		assert_int_equal(rig_write(&g, 70000 / 512 * 512, 4096,
+					   want + 70000 / 512 * 512), 0);
+		assert_int_equal(rig_read(&g, 0, 4 * MiB, buf), 0);
+		assert_memory_equal(buf, want, 4 * MiB);
+		assert_int_equal(rig_io(&g, TD_OP_DISCARD, 0, 2 * MiB, 2 * MiB, NULL), 0);
+		close_it();
+		check_it();
+	}
+}
+
+/* What is freed comes back to the file system. */
+static void discard_gives_space_back(void **state)
+{
+	(void)state;
+	fresh("", "64M");
+	assert_int_equal(sh("qemu-io -f qcow2 -c 'write -q -P 1 0 32M' i"), 0);
+	open_it(0);
+	assert_int_equal(rig_io(&g, TD_OP_DISCARD, 0, 0, 32 * MiB, NULL), 0);
+	assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL), 0);
+	assert_int_equal(rig_write(&g, 40 * MiB, MiB, want), 0);
+	close_it();
+	check_it();
+	assert_int_equal(sh("[ $(du -k i | cut -f1) -lt 4096 ]"), 0);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	dir = rig_dir("/tmp");
+	snprintf(image, sizeof(image), "%s/i", dir);
+	snprintf(spec, sizeof(spec), "qcow2:%s", image);
+	rig_init(&g);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	rig_free(&g);
+	rig_dir_remove(dir);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(unknown_autoclear_bits_go_before_the_first_write),
+		cmocka_unit_test(an_image_marked_as_damaged_is_read_only),
+		cmocka_unit_test(recording_bitmaps_are_outdated_and_others_stay),
+		cmocka_unit_test(what_cannot_be_opened_says_why),
+		cmocka_unit_test(data_over_tables_is_damage),
+		cmocka_unit_test(tables_in_one_place_are_refused),
+		cmocka_unit_test(growing_keeps_and_adds),
+		cmocka_unit_test(growing_over_a_longer_backing_file_shows_zeroes),
+		cmocka_unit_test(growing_is_refused_where_it_cannot_be),
+		cmocka_unit_test(compressed_writes),
+		cmocka_unit_test(discard_gives_space_back),
+	};
+
+	if (system("qemu-img --version >/dev/null 2>&1 && jq --version "
+		   ">/dev/null 2>&1") != 0) {
+		printf("SKIP: no qemu-img and jq to judge by\n");
+		return 77;
+	}
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
