@@ -42,7 +42,7 @@ const struct td_format_opt qcow2_opts[] = {
 	{ "encrypt.hash-alg", "NAME", "of LUKS: sha256, sha512, ...", NULL },
 	{ "encrypt.iter-time", "MS", "of LUKS: how long a key takes to be tried",
 	  NULL },
-	{ NULL }
+	{ .name = NULL }
 };
 
 struct create {

@@ -245,6 +245,10 @@ static bool step_seal(struct fill *f)
 	copy_data(f, f->buf + head_len(f));
 	f->step = step_write;
 	f->job = (struct worker_job){ .run = seal, .done = sealed };
+	if (f->buf_len <= CRYPT_INLINE) {
+		seal(&f->job);
+		return true;
+	}
 	worker_submit(f->s->node->env->workers, &f->job);
 	return false;
 }

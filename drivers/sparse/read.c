@@ -15,9 +15,6 @@
 #include "crypto/crypt.h"
 #include "sparse/sparse_priv.h"
 
-/* Up to so much is decrypted in the loop: a hand-over to a worker costs more. */
-#define CRYPT_INLINE 16384u
-
 static void rd_run(struct task *t);
 
 int rd_resolve(struct rd *q, struct sparse_extent *x, struct sparse **layer)

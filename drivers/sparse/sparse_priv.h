@@ -32,6 +32,9 @@
 #define DATA_IOV 128u		/* vectors of one transfer: of a guest's data, */
 #define ZERO_IOV 32u		/* of a cluster of zeroes before and behind it */
 #define CHILD_IOV (DATA_IOV + 2 * ZERO_IOV)
+/* Up to so many bytes are encrypted in the loop: a hand-over to a worker and back
+ * takes as long. */
+#define CRYPT_INLINE (64u << 10)
 #define FILL_MAX 64u		/* runs that are being allocated, at most */
 #define FILL_BYTES (4u << 20)	/* of one run */
 #define ZERO_BLOCK (64u << 10)	/* bytes of sparse_zeroes[] */

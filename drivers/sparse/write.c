@@ -11,7 +11,6 @@
 #include "crypto/crypt.h"
 #include "sparse/sparse_priv.h"
 
-#define CRYPT_INLINE 16384u	/* more than that is encrypted by a worker */
 #define CRYPT_PIECE (1u << 20)
 
 int check_host(struct sparse *s, unsigned file, uint64_t host, uint64_t len,
