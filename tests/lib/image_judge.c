@@ -425,6 +425,14 @@ static void judge_qcow(struct judge *g)
 
 /* vmdk: the grain directory of one sparse file, and the redundant one. */
 
+static void vmdk_grain(struct judge *g, uint64_t sector, uint64_t grain)
+{
+	if (sector > 1 && refer(g, sector * 512, grain * 512, false, "a grain") &&
+	    g->space[sector].data++)
+		wrong(g, "the grain at %#llx belongs to two places",
+		      (unsigned long long)(sector * 512));
+}
+
 static void judge_vmdk(struct judge *g)
 {
 	uint64_t capacity = le_at(g, 12, 8), grain = le_at(g, 20, 8);
@@ -467,16 +475,12 @@ static void judge_vmdk(struct judge *g)
 			uint64_t e = t ? le_at(g, t * 512 + k * 4, 4) : 0;
 			uint64_t f = u ? le_at(g, u * 512 + k * 4, 4) : 0;
 
-			/* After a crash one set may lag behind the other. */
-			if (e > 1 && f > 1 && e != f)
-				wrong(g, "a grain is at two places");
-			e = e ? e : f;
-			if (e <= 1)
-				continue;
-			if (refer(g, e * 512, grain * 512, false, "a grain") &&
-			    g->space[e].data++)
-				wrong(g, "the grain at %#llx belongs to two "
-				      "places", (unsigned long long)(e * 512));
+			/* After a crash one set may lag behind the other: with
+			 * nothing, or with where the grain was before it was
+			 * given back and written again.  Nobody else is there. */
+			vmdk_grain(g, e, grain);
+			if (f != e)
+				vmdk_grain(g, f, grain);
 		}
 	}
 }
