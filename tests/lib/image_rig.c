@@ -387,3 +387,46 @@ unsigned image_work(const char *spec, struct ref *r, uint64_t seed)
 	image_must_close(&g);
 	return wrong;
 }
+
+/* Patterns by qemu-io, and in r. */
+static void qemu_writes(const char *format, const char *path, struct ref *r,
+			uint64_t *seed)
+{
+	char cmd[4096];
+	size_t n = 0;
+
+	for (unsigned i = 0; i < 12; i++) {
+		uint64_t off = rig_random(seed) % (r->size / 512) * 512;
+		uint64_t len = (1 + rig_random(seed) % 200) * 512;
+		unsigned byte = rig_random(seed) % 3 ? rig_random(seed) % 256 : 0;
+		char how[16] = "-z";
+
+		if (byte)
+			snprintf(how, sizeof(how), "-P %u", byte);
+		len = min_u64(len, r->size - off);
+		memset(r->bytes + off, (int)byte, len);
+		n += (size_t)snprintf(cmd + n, sizeof(cmd) - n,
+				      "-c 'write -q %s %llu %llu' ", how,
+				      (unsigned long long)off,
+				      (unsigned long long)len);
+	}
+	shell("qemu-io -f %s %s %s", format, cmd, path);
+}
+
+unsigned image_alternate(const char *spec, const char *format, const char *path,
+			 struct ref *r, uint64_t seed, unsigned rounds)
+{
+	unsigned wrong = 0;
+	struct rig g;
+
+	while (rounds--) {
+		image_must_open(&g, spec, 0);
+		wrong += image_random(&g, r, rig_random(&seed), 40, 512, 128 * KiB);
+		image_must_close(&g);
+		qemu_writes(format, path, r, &seed);
+	}
+	image_must_open(&g, spec, TD_NODE_RDONLY);
+	wrong += image_differs(&g, r);
+	image_must_close(&g);
+	return wrong;
+}

@@ -50,4 +50,9 @@ unsigned image_random(struct rig *g, struct ref *r, uint64_t seed,
  * when it is opened again.  Sectors that were wrong. */
 unsigned image_work(const char *spec, struct ref *r, uint64_t seed);
 
+/* We and QEMU write the image by turns (format: as QEMU calls it); it holds what
+ * both have written.  Sectors that were wrong. */
+unsigned image_alternate(const char *spec, const char *format, const char *path,
+			 struct ref *r, uint64_t seed, unsigned rounds);
+
 #endif

@@ -138,6 +138,19 @@ static void what_we_make_is_good_for_qemu(void **state)
 	ref_free(&r);
 }
 
+static void qemu_and_we_by_turns(void **state)
+{
+	struct ref r = ref_new(SIZE);
+
+	(void)state;
+	shell_needs("qemu-io");
+	assert_int_equal(image_make("qcow", path("q.qcow"), SIZE, NULL, ""), 0);
+	assert_int_equal(image_alternate(spec(path("q.qcow"), NULL), "qcow",
+					 path("q.qcow"), &r, seed++, 20), 0);
+	qemu_agrees(path("q.qcow"), &r);
+	ref_free(&r);
+}
+
 static void encrypted(void **state)
 {
 	static const struct td_secret key = { (const unsigned char *)"open sesame", 11 };
@@ -566,6 +579,7 @@ int main(void)
 		cmocka_unit_test(an_image_shorter_than_its_tables),
 		cmocka_unit_test(with_a_backing_file),
 		cmocka_unit_test(what_we_make_is_good_for_qemu),
+		cmocka_unit_test(qemu_and_we_by_turns),
 		cmocka_unit_test(encrypted),
 		cmocka_unit_test(all_sizes_of_clusters_and_tables),
 		cmocka_unit_test(large_clusters_with_a_backing_file),

@@ -160,6 +160,24 @@ static void what_we_make_is_good_for_qemu(void **state)
 	ref_free(&r);
 }
 
+static void qemu_and_we_by_turns(void **state)
+{
+	struct ref r = ref_new(SIZE);
+
+	(void)state;
+	shell_needs("qemu-io");
+	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
+		memset(r.bytes, 0, r.size);
+		assert_int_equal(image_make("vmdk", path("a.vmdk"), SIZE, NULL,
+					    variants[i]), 0);
+		assert_int_equal(image_alternate(spec("a.vmdk"), "vmdk", path("a.vmdk"),
+						 &r, seed++, i ? 5 : 20), 0);
+		qemu_agrees("a.vmdk", &r, true);
+		remove_all();
+	}
+	ref_free(&r);
+}
+
 /* More than 2 GiB: several files, and a request over the border of two. */
 static void a_disk_of_many_files(void **state)
 {
@@ -725,6 +743,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(images_of_qemu),
 		cmocka_unit_test(what_we_make_is_good_for_qemu),
+		cmocka_unit_test(qemu_and_we_by_turns),
 		cmocka_unit_test(a_disk_of_many_files),
 		cmocka_unit_test(streams_are_read_and_not_written),
 		cmocka_unit_test(children_know_their_parent),
