@@ -127,10 +127,14 @@ static void first_done(struct worker_job *j)
 	struct sparse *s = container_of(j, struct sparse, job);
 
 	cache_forget(s);	/* it may have changed tables */
-	s->first = s->first_err ? FIRST_FAILED : FIRST_DONE;
-	if (s->first_err)
-		td_warn(s->node, "cannot prepare %s for writing: %s", s->node->arg,
-			strerror(-s->first_err));
+	s->first = s->first_err ? FIRST_NO : FIRST_DONE;
+	if (s->first_err) {	/* who waits hears of it; who comes later tries */
+		if (log_allowed(&s->limit))
+			td_warn(s->node, "cannot prepare %s for writing: %s",
+				s->node->arg, strerror(-s->first_err));
+		list_for_each(e, &s->first_wait)
+			s->first_fail++;
+	}
 	tasks_wake(s, &s->first_wait);
 }
 
@@ -141,9 +145,11 @@ int first_write(struct sparse *s, struct task *t)
 	switch (s->first) {
 	case FIRST_DONE:
 		return 0;
-	case FIRST_FAILED:
-		return s->first_err;
 	case FIRST_NO:
+		if (s->first_fail) {
+			s->first_fail--;
+			return s->first_err;
+		}
 		s->first = FIRST_RUNS;
 		s->job.run = run_first;
 		s->job.done = first_done;

@@ -254,7 +254,7 @@ struct fill {
 	struct worker_job job;
 };
 
-enum first { FIRST_NO, FIRST_RUNS, FIRST_DONE, FIRST_FAILED };
+enum first { FIRST_NO, FIRST_RUNS, FIRST_DONE };
 
 struct pack_cache;
 
@@ -277,6 +277,7 @@ struct sparse {
 	struct task mark_task;
 	enum first first;
 	int first_err;
+	unsigned first_fail;		/* so many are to hear of first_err */
 	struct list first_wait;
 
 	struct sparse_file *files;
