@@ -75,6 +75,7 @@ static bool one(struct crash *c, const struct kind *k, unsigned nth)
 	struct mem_store m;
 	struct load l = { .c = c, .m = &m, .ops = c->ops, .may_fail = true };
 	char what[128];
+	unsigned before;
 	bool hit;
 	int rc;
 
@@ -93,8 +94,13 @@ static bool one(struct crash *c, const struct kind *k, unsigned nth)
 		load_run(&l);
 		hit = m.hits;
 		mem_store_fail(&m, NULL);
+		l.ops = c->ops / 4;
+		before = l.errors;
+		load_run(&l);
+		/* What has failed just now may be refused for a moment. */
+		if (k->heals && l.errors > before)
+			usleep(150000);
 		l.may_fail = !k->heals;
-		l.ops = c->ops / 2;
 		load_run(&l);
 		rc = rig_close(&c->g);
 		if (rc && (k->heals || !hit))
