@@ -221,6 +221,7 @@ struct op {				/* td_ctx() of a guest's request */
 	struct rd rd;
 	/* zeroes and discard */
 	uint64_t stop;			/* the end of all of it */
+	uint64_t unsaid;		/* what is here the format has no word for */
 	bool zero, pack;		/* writes zeroes; compressed */
 	bool busy;			/* its task's function runs */
 	void (*then)(struct op *o);	/* [pos, end) is written, or o->err */

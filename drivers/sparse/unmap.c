@@ -110,12 +110,15 @@ static int by_format(struct op *o, uint64_t len, bool *gone)
 	uint64_t done = 0;
 	int err = -EOPNOTSUPP;
 
-	if (s->format->unmap) {
+	/* It is asked once: what by_hand() waits for is held until then. */
+	if (s->format->unmap && o->unsaid != o->pos) {
 		slot_begin(s, &o->task);
 		err = slot_end(s, s->format->unmap(s, o->pos, len, how, &done));
 	}
-	if (err == -EOPNOTSUPP)
+	if (err == -EOPNOTSUPP) {
+		o->unsaid = o->pos;
 		return by_hand(o, min_u64(len, FILL_BYTES), gone);
+	}
 	if (!err) {
 		ASSERT(done && done <= len);
 		o->pos += done;
@@ -177,6 +180,7 @@ static void unmap_run(struct task *t)
 void unmap_start(struct op *o)
 {
 	o->stop = o->end;
+	o->unsaid = UINT64_MAX;
 	task_init(&o->task, unmap_run);
 	unmap_run(&o->task);
 }
