@@ -55,7 +55,7 @@ FUNC := $(patsubst tests/func/%.c,$(BUILD)/func/%,$(FUNC_SRC))
 CRASH := $(BUILD)/crash/crash
 
 LIBS := -laio -lz -lpthread
-DRV_LIBS := $(LIBS) -ljansson -lzstd -lcrypto -largon2
+DRV_LIBS := $(LIBS) -ljansson -lzstd -ldeflate -lcrypto -largon2
 # Argon2's threads end by pthread_exit(), for which glibc loads libgcc_s: in its
 # sandbox a tapdisk could not.
 TAPDISK_LIBS := $(DRV_LIBS) -lseccomp \

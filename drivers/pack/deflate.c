@@ -1,7 +1,14 @@
-/* deflate.c - see deflate.h. */
+/* deflate.c - see deflate.h.
+ *
+ * libdeflate inflates two to several times as fast as zlib, but takes only streams
+ * that end, in the room that there is: what it refuses zlib has a look at.  It has
+ * no way to keep to a window of 4 KiB, so zlib deflates.
+ */
 #include "pack/deflate.h"
 
 #include <errno.h>
+#include <libdeflate.h>
+#include <pthread.h>
 #include <zlib.h>
 
 #include "base/log.h"
@@ -11,6 +18,57 @@
 #define WINDOW_WRITE 12		/* what readers of qcow are sure to have */
 #define MEM_LEVEL 9
 
+/* A thread keeps its decompressor until it ends. */
+
+static pthread_key_t key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int key_err;
+
+static void fast_free(void *d)
+{
+	libdeflate_free_decompressor(d);
+}
+
+static void key_make(void)
+{
+	key_err = pthread_key_create(&key, fast_free);
+}
+
+static struct libdeflate_decompressor *fast(void)
+{
+	struct libdeflate_decompressor *d;
+
+	pthread_once(&once, key_make);
+	if (key_err)
+		return NULL;
+	d = pthread_getspecific(key);
+	if (d)
+		return d;
+	d = libdeflate_alloc_decompressor();
+	if (d && pthread_setspecific(key, d)) {
+		libdeflate_free_decompressor(d);
+		return NULL;
+	}
+	return d;
+}
+
+static bool inflate_fast(const void *in, size_t in_len, void *out, size_t out_len,
+			 bool zlib, size_t *got)
+{
+	struct libdeflate_decompressor *d = fast();
+	enum libdeflate_result r;
+
+	if (!d)
+		return false;
+	if (zlib)
+		r = libdeflate_zlib_decompress_ex(d, in, in_len, out, out_len, NULL,
+						  got);
+	else
+		r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len,
+						     NULL, got);
+	return r == LIBDEFLATE_SUCCESS;
+}
+
 int pack_inflate(const void *in, size_t in_len, void *out, size_t out_len,
 		 bool zlib, size_t *got)
 {
@@ -19,6 +77,8 @@ int pack_inflate(const void *in, size_t in_len, void *out, size_t out_len,
 	int rc;
 
 	ASSERT(in_len <= UINT32_MAX && out_len <= UINT32_MAX);
+	if (inflate_fast(in, in_len, out, out_len, zlib, got))
+		return 0;
 	rc = inflateInit2(&z, zlib ? WINDOW_READ : -WINDOW_READ);
 	if (rc != Z_OK)
 		return -ENOMEM;
