@@ -19,6 +19,23 @@ int qcow2_header_put(struct sparse *s, enum qcow2_at at, const void *bytes,
 	return err ? err : sparse_psync(s, 0);
 }
 
+/* A header field that names a table is to name another.  If that fails it may have
+ * been written all the same: what it was is put back; and if that fails too, nobody
+ * knows which table the image has, and nothing may be changed any more. */
+static int header_switch(struct sparse *s, enum qcow2_at at, const void *new,
+			 const void *old, size_t len)
+{
+	struct qcow2 *q = sparse_priv(s);
+	int err = qcow2_header_put(s, at, new, len);
+
+	if (err && qcow2_header_put(s, at, old, len)) {
+		q->torn = true;
+		td_err(sparse_node(s), "%s: its header could not be written; it is not written to until it has been opened again",
+		       sparse_node(s)->arg);
+	}
+	return err;
+}
+
 /* --- the refcount table --- */
 
 int qcow2_reft_load(struct sparse *s, struct qcow2_reft *t, uint64_t *bad)
@@ -173,7 +190,7 @@ static int reft_switch(struct sparse *s, struct qcow2_reft *t, uint64_t host,
 	struct qcow2 *q = sparse_priv(s);
 	uint64_t old = q->h.reft_offset, old_bytes = q->reft_bytes;
 	uint32_t old_clusters = q->h.reft_clusters;
-	uint8_t field[12];
+	uint8_t field[12], was[12];
 	int err;
 
 	err = qcow2_reft_write(s, t, host);
@@ -183,7 +200,9 @@ static int reft_switch(struct sparse *s, struct qcow2_reft *t, uint64_t host,
 		return err;
 	put_be64(field, host);
 	put_be32(field + 8, clusters);
-	err = qcow2_header_put(s, QCOW2_AT_REFT, field, sizeof(field));
+	put_be64(was, old);
+	put_be32(was + 8, old_clusters);
+	err = header_switch(s, QCOW2_AT_REFT, field, was, sizeof(field));
 	if (err)
 		return err;
 	q->h.reft_offset = host;
@@ -220,10 +239,12 @@ int qcow2_reft_reserve(struct sparse *s, uint64_t bytes)
 	t.block = block;
 	t.n = clusters * cs / 8;
 	err = qcow2_append(s, &t, clusters, &host);
-	if (!err)
+	if (err == -ENOSPC)
+		err = 0;	/* a full device: there is no use for it */
+	else if (!err)
 		err = reft_switch(s, &t, host, (uint32_t)clusters);
 	qcow2_reft_free(&t);
-	return err == -ENOSPC ? 0 : err;	/* a full device: there is no use for it */
+	return err;
 }
 
 /* The highest cluster of block i that is counted, + 1; 0: none is. */
@@ -316,7 +337,7 @@ static int l1_grow(struct sparse *s, uint32_t need)
 	uint64_t cs = qcow2_cluster(&q->d), host = 0;
 	uint64_t clusters = (need * 8ull + cs - 1) / cs;
 	struct qcow2_reft t;
-	uint8_t *buf, field[12];
+	uint8_t *buf, field[12], was[12];
 	int err;
 
 	err = qcow2_reft_load(s, &t, NULL);
@@ -339,7 +360,9 @@ static int l1_grow(struct sparse *s, uint32_t need)
 		goto out;
 	put_be32(field, need);
 	put_be64(field + 4, host);
-	err = qcow2_header_put(s, QCOW2_AT_L1, field, sizeof(field));
+	put_be32(was, q->h.l1_entries);
+	put_be64(was + 4, q->h.l1_offset);
+	err = header_switch(s, QCOW2_AT_L1, field, was, sizeof(field));
 	if (err)
 		goto out;
 	if (q->l1_bytes) {
@@ -364,7 +387,7 @@ int qcow2_resize(struct sparse *s, uint64_t size)
 	uint64_t need = qcow2_l1_needed(size, q->d.cluster_bits, q->d.ext);
 	int err;
 
-	err = check_resize(s, size);
+	err = q->torn ? -EIO : check_resize(s, size);
 	if (err)
 		return err;
 	err = qcow2_find_end(s);

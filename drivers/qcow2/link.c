@@ -162,6 +162,8 @@ int qcow2_link(struct sparse *s, const struct sparse_link *l)
 	uint64_t l2;
 	int err;
 
+	if (q->torn)
+		return -EIO;
 	if (l->packed && !qcow2_packed_fits(&q->d, l->host, l->packed))
 		return -EFBIG;
 	if (!l->packed && l->host + l->length > QCOW2_HOST_MAX)

@@ -38,6 +38,8 @@ struct qcow2 {
 	uint64_t end;			/* of what is in use of the file, at open */
 	uint64_t search, search_end;	/* clusters: the next, the last + 1 */
 	uint64_t new_size;		/* of a resize that is under way */
+	bool torn;			/* it is not known which tables the header in
+					 * the file names: nothing may be changed */
 };
 
 static inline uint64_t be64_of(const struct sparse_at *a)

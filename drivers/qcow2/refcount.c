@@ -121,6 +121,8 @@ int qcow2_claim(struct sparse *s, unsigned file, uint64_t *host, uint64_t *len)
 	int err;
 
 	ASSERT(file == 0 && cluster > 0 && *len >= qcow2_cluster(d));
+	if (q->torn)
+		return -EIO;
 	err = reft_get(s, cluster, &reft, &block);
 	if (err == -ENOSPC || *host >= QCOW2_HOST_MAX) {
 		*len = 0;
@@ -207,6 +209,8 @@ int qcow2_release(struct sparse *s, unsigned file, uint64_t host, uint64_t len,
 	int err;
 
 	ASSERT(file == 0 && len);
+	if (q->torn)
+		return -EIO;
 	err = reft_get(s, c0, &reft, &block);
 	if (!err && block)
 		err = counts_get(s, block, c0, c1 - c0 + 1, &c);

@@ -132,6 +132,8 @@ int qcow2_unmap(struct sparse *s, uint64_t off, uint64_t len,
 	unsigned n;
 	int err;
 
+	if (q->torn)
+		return -EIO;
 	if (q->h.autoclear & QCOW2_DATA_RAW)
 		return -EOPNOTSUPP;
 	err = qcow2_l1_get(s, off, &a, &l2, &own);
