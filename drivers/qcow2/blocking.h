@@ -39,6 +39,9 @@ int qcow2_reft_reserve(struct sparse *s, uint64_t bytes);
 /* Change bytes of the header, and wait until they are on stable storage. */
 int qcow2_header_put(struct sparse *s, enum qcow2_at at, const void *bytes,
 		     size_t len);
+/* If it is not known which tables the header in the file names: write what they
+ * are.  0: it is known now. */
+int qcow2_untear(struct sparse *s);
 
 /* --- scan.c --- */
 

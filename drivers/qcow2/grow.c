@@ -21,18 +21,38 @@ int qcow2_header_put(struct sparse *s, enum qcow2_at at, const void *bytes,
 
 /* A header field that names a table is to name another.  If that fails it may have
  * been written all the same: what it was is put back; and if that fails too, nobody
- * knows which table the image has, and nothing may be changed any more. */
+ * knows which table the image has, and nothing may be changed until it is put back. */
 static int header_switch(struct sparse *s, enum qcow2_at at, const void *new,
-			 const void *old, size_t len)
+			 size_t len)
 {
 	struct qcow2 *q = sparse_priv(s);
 	int err = qcow2_header_put(s, at, new, len);
 
-	if (err && qcow2_header_put(s, at, old, len)) {
-		q->torn = true;
-		td_err(sparse_node(s), "%s: its header could not be written; it is not written to until it has been opened again",
-		       sparse_node(s)->arg);
-	}
+	if (!err)
+		return 0;
+	q->torn = true;
+	if (qcow2_untear(s))
+		td_warn(sparse_node(s), "%s: its header cannot be written: nothing of it is changed until it can",
+			sparse_node(s)->arg);
+	return err;
+}
+
+int qcow2_untear(struct sparse *s)
+{
+	struct qcow2 *q = sparse_priv(s);
+	uint8_t l1[12], reft[12];
+	int err;
+
+	if (!q->torn)
+		return 0;
+	put_be32(l1, q->h.l1_entries);
+	put_be64(l1 + 4, q->h.l1_offset);
+	put_be64(reft, q->h.reft_offset);
+	put_be32(reft + 8, q->h.reft_clusters);
+	err = sparse_pwrite(s, 0, QCOW2_AT_L1, l1, sizeof(l1));
+	if (!err)
+		err = qcow2_header_put(s, QCOW2_AT_REFT, reft, sizeof(reft));
+	q->torn = err;
 	return err;
 }
 
@@ -190,7 +210,7 @@ static int reft_switch(struct sparse *s, struct qcow2_reft *t, uint64_t host,
 	struct qcow2 *q = sparse_priv(s);
 	uint64_t old = q->h.reft_offset, old_bytes = q->reft_bytes;
 	uint32_t old_clusters = q->h.reft_clusters;
-	uint8_t field[12], was[12];
+	uint8_t field[12];
 	int err;
 
 	err = qcow2_reft_write(s, t, host);
@@ -200,9 +220,7 @@ static int reft_switch(struct sparse *s, struct qcow2_reft *t, uint64_t host,
 		return err;
 	put_be64(field, host);
 	put_be32(field + 8, clusters);
-	put_be64(was, old);
-	put_be32(was + 8, old_clusters);
-	err = header_switch(s, QCOW2_AT_REFT, field, was, sizeof(field));
+	err = header_switch(s, QCOW2_AT_REFT, field, sizeof(field));
 	if (err)
 		return err;
 	q->h.reft_offset = host;
@@ -337,7 +355,7 @@ static int l1_grow(struct sparse *s, uint32_t need)
 	uint64_t cs = qcow2_cluster(&q->d), host = 0;
 	uint64_t clusters = (need * 8ull + cs - 1) / cs;
 	struct qcow2_reft t;
-	uint8_t *buf, field[12], was[12];
+	uint8_t *buf, field[12];
 	int err;
 
 	err = qcow2_reft_load(s, &t, NULL);
@@ -360,9 +378,7 @@ static int l1_grow(struct sparse *s, uint32_t need)
 		goto out;
 	put_be32(field, need);
 	put_be64(field + 4, host);
-	put_be32(was, q->h.l1_entries);
-	put_be64(was + 4, q->h.l1_offset);
-	err = header_switch(s, QCOW2_AT_L1, field, was, sizeof(field));
+	err = header_switch(s, QCOW2_AT_L1, field, sizeof(field));
 	if (err)
 		goto out;
 	if (q->l1_bytes) {
@@ -387,7 +403,9 @@ int qcow2_resize(struct sparse *s, uint64_t size)
 	uint64_t need = qcow2_l1_needed(size, q->d.cluster_bits, q->d.ext);
 	int err;
 
-	err = q->torn ? -EIO : check_resize(s, size);
+	err = qcow2_untear(s);
+	if (!err)
+		err = check_resize(s, size);
 	if (err)
 		return err;
 	err = qcow2_find_end(s);

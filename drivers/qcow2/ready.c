@@ -42,7 +42,9 @@ int qcow2_first_write(struct sparse *s)
 	uint8_t field[8];
 	int err;
 
-	err = q->torn ? -EIO : qcow2_bitmaps_outdate(s);
+	err = qcow2_untear(s);
+	if (!err)
+		err = qcow2_bitmaps_outdate(s);
 	if (err)
 		return err;
 	q->h.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
