@@ -79,6 +79,8 @@ struct td_format_tool {
 	 * at least "virtual-size"; "cluster-size", "format-specific", ... */
 	int (*info)(struct td_node *store, struct json_t *o);
 	int (*check)(struct td_node *store, struct td_check *c);
+	/* Another backing file ("": none) is named, and nothing else changed. */
+	int (*rebase)(struct td_node *store, const char *backing, const char *format);
 	/* Snapshots inside the image; they are listed by info. */
 	int (*snap)(struct td_node *store, enum td_snap_op op, const char *name);
 };

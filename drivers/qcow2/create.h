@@ -11,4 +11,8 @@ int qcow2_create(struct td_node *store, const struct td_format_make *m);
  * -EINVAL after log_err(). */
 int qcow2_measure(const struct td_format_make *m, uint64_t data, uint64_t *bytes);
 
+/* "": none.  0, or -errno after td_err(). */
+int qcow2_rename_backing(struct td_node *store, const char *backing,
+			 const char *format);
+
 #endif

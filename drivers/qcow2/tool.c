@@ -123,5 +123,6 @@ const struct td_format_tool td_qcow2_tool = {
 	.measure = qcow2_measure,
 	.info	= qcow2_info,
 	.check	= qcow2_check,
+	.rebase	= qcow2_rename_backing,
 	.snap	= qcow2_snap,
 };

@@ -164,6 +164,7 @@ static int copy(struct convert *v, struct img *src, unsigned n, struct img *dst,
 		.src = src, .n_src = n, .dst = dst, .size = size,
 		.jobs = v->jobs, .ordered = !v->any_order, .pack = v->pack,
 		.unit = img_unit(dst), .dst_zero = starts_zero(v, dst),
+		.differ = v->make.backing,
 	};
 	int err;
 

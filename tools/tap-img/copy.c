@@ -4,6 +4,8 @@
  *   next piece (copy_run) -> job: read -> read_done -> its turn? -> write_more ->
  *   part_done ... -> job_end
  *
+ * With `differ`, the destination is read as well, and what is the same is left out.
+ *
  * I1  Pieces begin where the one before ended; job->seq counts them.
  * I2  Ordered: a job issues its writes when all jobs before it have issued theirs
  *     (turn == seq), so an image that hands out space as it is written is laid
@@ -37,10 +39,12 @@ struct job {
 	uint64_t seq;
 	unsigned outstanding;
 	char *buf;
+	char *old;		/* differ: what the destination has */
 };
 
 struct work {
 	struct copy *c;
+	struct scan there;	/* differ: of the destination as it was */
 	struct job *job;
 	uint64_t turn, seq;
 	int err;
@@ -56,7 +60,9 @@ bool is_zero(const void *buf, size_t len)
 static void fail(struct work *w, int err, const char *what, const char *name,
 		 uint64_t off)
 {
-	if (!w->err)
+	if (!w->err && err == -EOPNOTSUPP && w->c->pack)
+		log_err("%s: images of this format are not written compressed", name);
+	else if (!w->err)
 		log_err("cannot %s %s at byte %llu: %s", what, name,
 			(unsigned long long)off, strerror(-err));
 	if (!w->err)
@@ -65,41 +71,47 @@ static void fail(struct work *w, int err, const char *what, const char *name,
 
 /* Writing. */
 
+enum part_kind { PART_DATA, PART_ZERO, PART_SAME };
+
 struct part {
 	uint64_t off, len;
-	bool zero;
+	enum part_kind kind;
 };
 
-static bool piece_zero(const struct job *j, uint64_t pos, uint64_t len)
+static enum part_kind kind_of(const struct job *j, uint64_t pos, uint64_t len)
 {
-	return j->zero || is_zero(j->buf + (pos - j->off), len);
+	const struct copy *c = j->w->c;
+	const char *p = j->buf + (pos - j->off);
+
+	if (j->zero)
+		return PART_ZERO;
+	if (c->differ && !memcmp(p, j->old + (pos - j->off), len))
+		return PART_SAME;
+	if (!c->grain || !is_zero(p, len))
+		return PART_DATA;
+	return c->dst_zero ? PART_SAME : PART_ZERO;
 }
 
-/* The longest part from j->pos on that is all zeroes or all not, in steps that
- * start at multiples of the grain. */
+/* The longest part of one kind from j->pos on, in steps that end at multiples of the
+ * grain; one unit, if it is to be packed. */
 static struct part next_part(const struct job *j)
 {
 	const struct copy *c = j->w->c;
 	uint64_t end = j->off + j->len, pos = j->pos;
-	uint32_t step = c->pack ? c->unit : c->grain;
+	uint64_t step = c->pack ? c->unit : c->grain ? c->grain : BUF;
 	struct part p = { .off = pos };
 
-	if (!step || (j->zero && !c->pack)) {
-		p.zero = j->zero;
-		p.len = end - pos;
-		return p;
-	}
+	if (j->zero)
+		return (struct part){ pos, end - pos, PART_ZERO };
 	while (pos < end) {
 		uint64_t n = min_u64(align_down(pos, step) + step, end) - pos;
-		bool zero = piece_zero(j, pos, n);
+		enum part_kind kind = kind_of(j, pos, n);
 
-		if (p.len && (zero != p.zero || (c->pack && !zero)))
+		if (p.len && (kind != p.kind || (c->pack && kind == PART_DATA)))
 			break;
-		p.zero = zero;
+		p.kind = kind;
 		p.len += n;
 		pos += n;
-		if (c->pack && !zero)
-			break;
 	}
 	return p;
 }
@@ -110,16 +122,14 @@ static void part_done(struct td_req *r, int err);
 static bool issue(struct job *j, const struct part *p)
 {
 	const struct copy *c = j->w->c;
-	void *data = p->zero ? NULL : j->buf + (p->off - j->off);
-	enum td_op op = p->zero ? TD_OP_ZEROES : TD_OP_WRITE;
-	unsigned flags = 0;
+	bool zero = p->kind == PART_ZERO;
+	void *data = zero ? NULL : j->buf + (p->off - j->off);
+	enum td_op op = zero ? TD_OP_ZEROES : TD_OP_WRITE;
+	unsigned flags = zero ? (c->grain ? 0 : TD_REQ_NO_HOLE) :
+			 c->pack ? TD_REQ_PACK : 0;
 
-	if (p->zero && c->dst_zero && c->grain)
-		return true;		/* it is as it should be */
-	if (p->zero && !c->grain)
-		flags = TD_REQ_NO_HOLE;
-	if (!p->zero && c->pack)
-		flags = TD_REQ_PACK;
+	if (p->kind == PART_SAME)
+		return true;
 	j->outstanding++;
 	if (img_start(c->dst, op, flags, p->off, p->len, data, part_done, j))
 		return true;
@@ -194,17 +204,34 @@ static void part_done(struct td_req *r, int err)
 
 /* Reading. */
 
+static void read_ended(struct job *j)
+{
+	if (--j->outstanding)
+		return;
+	j->state = JOB_WAITING;
+	go_on(j->w);
+}
+
 static void read_done(struct td_req *r, int err)
 {
 	struct img_part *p = r->owner;
 	struct job *j = p->owner;
-	struct work *w = j->w;
 
 	td_pool_put(j->src->pool, r);
 	if (err)
-		fail(w, err, "read", j->src->name, j->src_off);
-	j->state = JOB_WAITING;
-	go_on(w);
+		fail(j->w, err, "read", j->src->name, j->src_off);
+	read_ended(j);
+}
+
+static void old_done(struct td_req *r, int err)
+{
+	struct img_part *p = r->owner;
+	struct job *j = p->owner;
+
+	td_pool_put(j->w->c->dst->pool, r);
+	if (err)
+		fail(j->w, err, "read", j->w->c->dst->name, j->off);
+	read_ended(j);
 }
 
 static struct job *free_job(struct work *w)
@@ -223,17 +250,21 @@ static void start(struct work *w, struct img *src, uint64_t src_off, uint64_t of
 	struct job *j = free_job(w);
 
 	*j = (struct job){
-		.w = w, .buf = j->buf, .state = JOB_READING, .src = src,
-		.src_off = src_off, .off = off, .pos = off, .len = len,
-		.zero = zero, .seq = w->seq++,
+		.w = w, .buf = j->buf, .old = j->old, .state = JOB_READING,
+		.src = src, .src_off = src_off, .off = off, .pos = off, .len = len,
+		.zero = zero, .seq = w->seq++, .outstanding = w->c->differ ? 2 : 1,
 	};
 	if (zero) {
+		j->outstanding = 0;
 		j->state = JOB_WAITING;
 		go_on(w);
-	} else if (!img_start(src, TD_OP_READ, 0, src_off, len, j->buf, read_done,
-			      j)) {
-		ASSERT(!"one request a job");
+		return;
 	}
+	while (!img_start(src, TD_OP_READ, 0, src_off, len, j->buf, read_done, j))
+		env_wait();
+	while (w->c->differ &&
+	       !img_start(w->c->dst, TD_OP_READ, 0, off, len, j->old, old_done, j))
+		env_wait();
 }
 
 /* The next piece of a source from off on, which is byte `at` of the disk: zeroes,
@@ -267,22 +298,47 @@ static int next_piece(const struct copy *c, struct scan *s, uint64_t off,
 	return 0;
 }
 
+/* Zeroes need not be written where there are zeroes already: *skip.  *len is cut to
+ * what is the one or the other. */
+static int zeroes_there(struct work *w, uint64_t at, uint64_t *len, bool *skip)
+{
+	struct copy *c = w->c;
+	struct td_extent e;
+	uint64_t n;
+	int err;
+
+	*skip = c->dst_zero && c->grain;
+	if (!c->differ)
+		return 0;
+	err = scan_at(&w->there, at, *len, &e);
+	if (err || e.length == *len) {
+		*skip = e.flags & TD_EXTENT_ZERO;
+		return err;
+	}
+	n = align_down(at + e.length, c->unit);
+	*skip = n > at && e.flags & TD_EXTENT_ZERO;
+	*len = n > at ? n - at : min_u64(c->unit - at % c->unit, *len);
+	return 0;
+}
+
 static int copy_source(struct work *w, struct img *src, uint64_t *at)
 {
 	struct copy *c = w->c;
 	uint64_t off = 0, end = min_u64(img_size(src), c->size - *at), len;
 	struct scan s;
-	bool zero;
 
 	scan_begin(&s, src, 0);
 	for (; off < end && !w->err; off += len) {
+		bool zero, skip = false;
 		int err = next_piece(c, &s, off, end, *at + off, &len, &zero);
 
+		if (!err && zero)
+			err = zeroes_there(w, *at + off, &len, &skip);
 		if (err) {
 			w->err = w->err ? w->err : err;
 			break;
 		}
-		if (zero && c->dst_zero && c->grain)
+		if (skip)
 			progress_add(len);
 		else
 			start(w, src, off, *at + off, len, zero);
@@ -306,8 +362,12 @@ int copy_run(struct copy *c)
 
 	w.job = calloc(c->jobs, sizeof(*w.job));
 	ASSERT(w.job);
-	for (unsigned i = 0; i < c->jobs && !w.err; i++)
+	scan_begin(&w.there, c->dst, 0);
+	for (unsigned i = 0; i < c->jobs && !w.err; i++) {
 		w.err = -posix_memalign((void **)&w.job[i].buf, ALIGN, BUF);
+		if (!w.err && c->differ)
+			w.err = -posix_memalign((void **)&w.job[i].old, ALIGN, BUF);
+	}
 	if (w.err)
 		log_err("no memory for %u buffers", c->jobs);
 	for (unsigned i = 0; i < c->n_src && !w.err; i++)
@@ -315,8 +375,10 @@ int copy_run(struct copy *c)
 	go_on(&w);
 	while (busy(&w))
 		env_wait();
-	for (unsigned i = 0; i < c->jobs; i++)
+	for (unsigned i = 0; i < c->jobs; i++) {
 		free(w.job[i].buf);
+		free(w.job[i].old);
+	}
 	free(w.job);
 	return w.err;
 }

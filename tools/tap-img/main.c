@@ -10,7 +10,7 @@
 
 static const struct command *const commands[] = {
 	&cmd_check, &cmd_compare, &cmd_convert, &cmd_create, &cmd_info, &cmd_map,
-	&cmd_measure, &cmd_resize, &cmd_snapshot,
+	&cmd_measure, &cmd_rebase, &cmd_resize, &cmd_snapshot,
 };
 
 static const struct opt table[] = {

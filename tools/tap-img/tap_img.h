@@ -38,7 +38,8 @@ struct command {
 	int (*run)(const struct command *c, int argc, char **argv);
 };
 extern const struct command cmd_create, cmd_info, cmd_convert, cmd_resize, cmd_map,
-	cmd_compare, cmd_measure, cmd_check, cmd_snapshot;
+	cmd_compare, cmd_measure, cmd_check, cmd_snapshot,
+	cmd_rebase;
 
 /* --- args.c --- */
 
@@ -208,6 +209,7 @@ struct copy {
 	uint32_t grain;		/* zeroes are looked for in pieces of that many
 				 * bytes; 0: everything is written */
 	bool dst_zero;		/* dst reads as zeroes already */
+	bool differ;		/* what dst has already is not written */
 };
 /* 0, or -errno after log_err(). */
 int copy_run(struct copy *c);

@@ -1,0 +1,139 @@
+#!/bin/bash
+# tap-img and qemu-img on qcow2, qcow and vmdk: what one makes or converts the other
+# reads and finds clean; info, map and measure say the same; a rebase and a resize
+# leave the disk what it was.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires qemu-img qemu-io jq
+cd "$T" || exit 1
+seed
+RANDOM=$SEED
+
+# A disk of all kinds of clusters: random, text, zeroes, holes, an odd end.
+truncate -s 15000064 a.raw
+for i in 0 3 17 40 99 150 228; do
+	dd if=/dev/urandom of=a.raw bs=64k seek=$i count=1 conv=notrunc status=none
+done
+yes 'some text that packs well' | head -c 1500k |
+	dd of=a.raw bs=4k seek=$((RANDOM % 2000)) conv=notrunc status=none
+qemu-io -f raw -c 'write -q -P 7 14600k 600' -c 'write -q -P 0 9M 300k' a.raw || fail qemu-io
+
+# good FORMAT FILE: holds a.raw, and qemu-img finds no fault
+good()
+{
+	qemu-img compare -q -f raw -F "$1" a.raw "$2" || fail "$what: other contents"
+	[ "$1" != qcow2 ] || qemu-img check -q -f qcow2 "$2" ||
+		fail "$what: $(qemu-img check -f qcow2 "$2" 2>&1 | head -n 5)"
+	tap-img convert -f "$1" "$2" b.raw || fail "$what: back"
+	cmp a.raw b.raw || fail "$what: not the same when it comes back"
+	tap-img compare -q -f "$1" -F raw "$2" a.raw || fail "$what: tap-img compare"
+}
+
+for o in cluster_size=512 cluster_size=4k "" cluster_size=2M compat=0.10 \
+		extended_l2=on,cluster_size=16k refcount_bits=1,cluster_size=4k \
+		refcount_bits=64 compression_type=zstd lazy_refcounts=on \
+		preallocation=metadata preallocation=falloc,extended_l2=on \
+		preallocation=full data_file=d.raw data_file=d.raw,data_file_raw=on; do
+	for how in "" "-c" "-W -m 16 -S 64k"; do
+		case $o$how in data_file*-c|prealloc*-c) continue ;; esac
+		what="convert -O qcow2 -o $o $how"
+		rm -f x d.raw
+		# shellcheck disable=SC2086
+		tap-img convert -f raw -O qcow2 ${o:+-o $o} $how a.raw x || fail "$what"
+		good qcow2 x
+		[ "$how" != -c ] || qemu-img check --output=json -f qcow2 x |
+			jq -e '."compressed-clusters" > 0' >/dev/null ||
+			fail "$what: nothing was packed"
+	done
+done
+for o in qcow:: qcow::-c vmdk:: vmdk:subformat=monolithicFlat: \
+		vmdk:subformat=twoGbMaxExtentSparse: vmdk:zeroed_grain=on:; do
+	IFS=: read -r f opt how <<<"$o"
+	what="convert -O $f -o $opt $how"
+	rm -f x* y.raw
+	tap-img convert -f raw -O "$f" ${opt:+-o "$opt"} ${how:+"$how"} a.raw x.img ||
+		fail "$what"
+	good "$f" x.img
+done
+refuse 1 tap-img convert -c -O vmdk -f raw a.raw x.img
+
+# What qemu-img made, with the format found by its first bytes.
+for o in qcow2:-c qcow2:-ocompression_type=zstd,cluster_size=128k qcow: vmdk: \
+		vmdk:-osubformat=streamOptimized; do
+	what="from qemu-img, $o"
+	# (qcow: qemu-img ends with 1 though all is well)
+	# shellcheck disable=SC2086
+	qemu-img convert -f raw -O "${o%%:*}" ${o#*:} a.raw q.img
+	tap-img convert -q q.img b.raw || fail "$what"
+	cmp a.raw b.raw || fail "$what: other contents"
+done
+
+# A chain of three, and what is said of it.
+qemu-img convert -f raw -O qcow2 a.raw base.qcow2
+tap-img create -q -f qcow2 -b base.qcow2 -F qcow2 mid.qcow2 || fail "create mid"
+tap-img create -q -f qcow2 -o cluster_size=4k -b mid.qcow2 -F qcow2 top.qcow2 18M ||
+	fail "create top"
+qemu-io -f qcow2 -c 'write -q -P 5 1M 200k' -c 'write -q -z 64k 128k' mid.qcow2
+qemu-io -f qcow2 -c 'write -q -P 6 1100k 8k' -c 'write -q -z 4M 64k' \
+	-c 'write -q -P 8 17M 8k' top.qcow2
+for f in base mid top; do
+	qemu-img check -q $f.qcow2 || fail "$f is not clean"
+	qemu-img info --output=json $f.qcow2 | jq -S . >q
+	tap-img info --output=json $f.qcow2 | jq -S . >t
+	cmp q t || fail "info $f: $(diff q t)"
+	qemu-img info $f.qcow2 >q
+	tap-img info $f.qcow2 | cmp - q || fail "info $f: $(tap-img info $f.qcow2 | diff q -)"
+	qemu-img map --output=json $f.qcow2 | jq -c '.[]' >q
+	tap-img map --output=json $f.qcow2 | jq -c '.[]' >t
+	cmp q t || fail "map $f: $(diff q t)"
+done
+qemu-img info --backing-chain --output=json top.qcow2 | jq -S . >q
+tap-img info --backing-chain --output=json top.qcow2 | jq -S . | cmp - q ||
+	fail "info --backing-chain"
+for o in "" cluster_size=4k compat=0.10,cluster_size=2M extended_l2=on; do
+	for of in "--size 10G" "-f raw a.raw" "-f qcow2 mid.qcow2"; do
+		# shellcheck disable=SC2086
+		q=$(qemu-img measure --output=json -O qcow2 ${o:+-o $o} $of | jq -S 'del(.bitmaps)')
+		# shellcheck disable=SC2086
+		t=$(tap-img measure --output=json -O qcow2 ${o:+-o $o} $of | jq -S .)
+		[ "$q" = "$t" ] || fail "measure $o $of: $q / $t"
+	done
+done
+
+# Rebase: the disk stays, whatever is below it.
+qemu-img convert -f qcow2 -O raw top.qcow2 want.raw
+tap-img create -q -f qcow2 other.qcow2 9M
+qemu-io -f qcow2 -c 'write -q -P 9 500k 3M' other.qcow2
+holds()
+{
+	qemu-img check -q top.qcow2 || fail "rebase on '$1': $(qemu-img check top.qcow2 2>&1 | head)"
+	qemu-img compare -q -f raw -F qcow2 want.raw top.qcow2 || fail "rebase on '$1': another disk"
+	[ "$(tap-img info --output=json top.qcow2 | jq -r '."backing-filename" // ""')" = "$1" ] ||
+		fail "rebase on '$1': $(tap-img info top.qcow2)"
+}
+for b in base.qcow2 other.qcow2 '' other.qcow2 mid.qcow2; do
+	tap-img rebase -b "$b" ${b:+-F qcow2} top.qcow2 || fail "rebase -b $b"
+	holds "$b"
+done
+cp mid.qcow2 moved.qcow2
+tap-img rebase -u -b moved.qcow2 -F qcow2 top.qcow2 || fail "rebase -u"
+holds moved.qcow2
+refuse 1 tap-img rebase -b mid.qcow2 top.qcow2			# which format?
+refuse 1 tap-img rebase -b nosuch.qcow2 -F qcow2 top.qcow2
+holds moved.qcow2
+
+# Resize, and no guess.
+refuse 1 tap-img resize top.qcow2 +1M
+tap-img resize -q -f qcow2 top.qcow2 20M || fail "resize"
+[ "$(qemu-img info --output=json top.qcow2 | jq '."virtual-size"')" = $((20 << 20)) ] ||
+	fail "resize: $(qemu-img info top.qcow2)"
+truncate -s 20M want.raw
+holds moved.qcow2
+refuse 1 tap-img resize -f qcow2 --shrink top.qcow2 10M
+
+# A copy that holds only what its backing file does not.
+tap-img convert -f qcow2 -O qcow2 -B mid.qcow2 -F qcow2 top.qcow2 c.qcow2 || fail "convert -B"
+qemu-img check -q c.qcow2 || fail "convert -B: check"
+qemu-img compare -q c.qcow2 top.qcow2 || fail "convert -B: another disk"
+[ "$(stat -c %s c.qcow2)" -lt 4000000 ] || fail "convert -B copied all: $(stat -c %s c.qcow2)"
+true
