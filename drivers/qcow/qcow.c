@@ -71,6 +71,10 @@ static int qcow_open(struct sparse *s)
 		return err;
 	}
 	q->cluster = 1u << q->h.cluster_bits;
+	if (q->h.l1 > align_up(sparse_bytes(s, 0), q->cluster)) {
+		td_err(sparse_node(s), "the level 1 table is behind the end of the file");
+		return -EINVAL;
+	}
 	q->l2_len = 8u << q->h.l2_bits;
 	sparse_geometry(s, q->h.size, q->cluster, q->cluster);
 	sparse_packing(s, &pack_deflate);

@@ -43,8 +43,9 @@ static int shape(struct vmdk_header *h, const uint8_t *b, const char **why)
 	uint64_t grains;
 
 	h->gtes = get_le32(b + AT_GTES);
-	if (!is_pow2(grain) || grain > SPARSE_CLUSTER_MAX / VMDK_SECTOR)
-		return bad(why, "the grain size is no power of two, or above 2 MiB");
+	if (!is_pow2(grain) || grain < VMDK_GRAIN_MIN / VMDK_SECTOR ||
+	    grain > SPARSE_CLUSTER_MAX / VMDK_SECTOR)
+		return bad(why, "the grain size is no power of two from 4 KiB to 2 MiB");
 	if (!h->gtes || h->gtes > VMDK_GTES_MAX)
 		return bad(why, "grain tables have 1 to 512 entries");
 	grains = capacity / grain + !!(capacity % grain);

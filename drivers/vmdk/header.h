@@ -12,6 +12,7 @@
 
 #define VMDK_SECTOR 512u
 #define VMDK_HEADER 512u	/* bytes of a header, and of a marker */
+#define VMDK_GRAIN_MIN 4096u
 #define VMDK_GRAIN_MARKER 12u	/* bytes of a grain's marker before its data */
 #define VMDK_GTES_MAX 512u	/* entries of a grain table, at most */
 #define VMDK_GTS_MAX (32u << 20)	/* entries of a grain directory, at most */
@@ -24,7 +25,7 @@ struct vmdk_header {
 	bool gd_at_end;		/* the footer says where the grain directory is */
 	bool unclean;		/* its last writer did not close it */
 	uint64_t capacity;
-	uint32_t grain;		/* a power of two, 512 to SPARSE_CLUSTER_MAX */
+	uint32_t grain;		/* a power of two, VMDK_GRAIN_MIN to SPARSE_CLUSTER_MAX */
 	uint32_t gtes;		/* entries of a grain table, 1 to VMDK_GTES_MAX */
 	uint32_t gts;		/* entries of a grain directory */
 	uint64_t gd, rgd;	/* the directories; rgd 0: there is one alone */

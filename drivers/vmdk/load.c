@@ -157,6 +157,10 @@ int vmdk_head_load(const struct vmdk_source *f, struct vmdk_head *head)
 	err = header_load(f, bytes, &head->h);
 	if (err || !head->h.desc)
 		return err;
+	if (!range_ok(head->h.desc, head->h.desc_len, f->bytes)) {
+		td_err(f->n, "%s: its descriptor is behind the end of the file", f->name);
+		return -EINVAL;
+	}
 	head->text_at = head->h.desc;
 	return text_load(f, head, head->h.desc_len);
 }

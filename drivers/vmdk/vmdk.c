@@ -88,8 +88,10 @@ static int open_lines(struct sparse *s, struct vmdk *v)
 	const struct vmdk_descriptor *d = &v->head.d;
 	uint64_t start = 0;
 
-	if (!d->n_lines) {
-		td_err(sparse_node(s), "the descriptor names no extents");
+	if (!d->n_lines || !d->type) {
+		td_err(sparse_node(s), "the descriptor %s", d->n_lines ?
+		       "does not say of what type the disk is: createType is missing" :
+		       "names no extents");
 		return -EINVAL;
 	}
 	v->extents = calloc(d->n_lines, sizeof(*v->extents));
@@ -120,6 +122,11 @@ static int open_single(struct sparse *s, struct vmdk *v)
 {
 	const struct vmdk_descriptor *d = &v->head.d;
 
+	if (!d->type && !d->has_cid && !d->n_lines) {
+		td_err(sparse_node(s), "there is no descriptor in it: it is a piece of a "
+		       "disk; open the file that describes the whole");
+		return -EINVAL;
+	}
 	v->extents = calloc(1, sizeof(*v->extents));
 	if (!v->extents)
 		return no_memory(s);

@@ -368,7 +368,7 @@ def qcow():
     for v in (0, 8, 17, 63, 255):
         c('v1-cluster-bits-%d' % v, 'a.qcow', 'refuse', 'cluster', put(32, '>B', v))
     for v in (0, 5, 14, 64, 255):
-        c('v1-l2-bits-%d' % v, 'a.qcow', 'refuse', 'L2|l2', put(33, '>B', v))
+        c('v1-l2-bits-%d' % v, 'a.qcow', 'refuse', 'level 2', put(33, '>B', v))
     for v in (1 << 63, (1 << 64) - 1, (1 << 64) - 4096, 1 << 60):
         c('v1-size-%x' % v, 'a.qcow', 'refuse', '.', put(24, '>Q', v))
     for v in (0, 1):
@@ -377,7 +377,7 @@ def qcow():
     c('v1-version-0', 'a.qcow', 'refuse', 'version|qcow', put(4, '>I', 0))
     for n, v in {'in-header': 0, 'in-header-40': 40, 'far': 1 << 62, 'negative': 1 << 63,
                  'wraps': (1 << 64) - 8}.items():
-        c('v1-l1-' + n, 'a.qcow', 'refuse', 'L1|header', put(40, '>Q', v))
+        c('v1-l1-' + n, 'a.qcow', 'refuse', 'level 1|header', put(40, '>Q', v))
     for n, (off, size) in {'long': (48, 1024), 'huge': (48, 0xffffffff),
                            'far': (1 << 63, 8), 'wraps': ((1 << 64) - 4, 8),
                            'in-header': (8, 8)}.items():
@@ -427,7 +427,9 @@ def vmdk():
         c('vmdk-gtes-%d' % v, 'a.vmdk', 'refuse', 'table|entries', put(44, '<I', v))
     for n, v in {'0': 0, 'far': 1 << 40, 'negative': 1 << 63, 'end': (1 << 64) - 1,
                  'wraps': 1 << 55}.items():
-        c('vmdk-gd-' + n, 'a.vmdk', 'refuse', '.', put(56, '<Q', v))
+        # The other directory will do, where the header can be meant so.
+        c('vmdk-gd-' + n, 'a.vmdk', 'runs' if n in ('0', 'far') else 'refuse', '.',
+          put(56, '<Q', v), (head,))
         if n != '0':
             c('vmdk-rgd-' + n, 'a.vmdk', 'runs', '.', put(48, '<Q', v), (head,))
             c('vmdk-descriptor-' + n, 'a.vmdk', 'refuse', '.', put(28, '<Q', v))

@@ -196,6 +196,7 @@ static void a_disk_of_many_files(void **state)
 			      "subformat=twoGbMaxExtentSparse %s 5G", path("b.vmdk"));
 		image_must_open(&g, spec("b.vmdk"), 0);
 		assert_int_equal(td_tree_root(g.tree)->size, 5 * GiB);
+		image_refused(spec("b-s001.vmdk"), TD_NODE_RDONLY, "piece of a disk");
 		memset(buf, 0x5a, sizeof(buf));
 		assert_int_equal(rig_write(&g, at, sizeof(buf), buf), 0);
 		assert_int_equal(rig_write(&g, 5 * GiB - sizeof(buf), sizeof(buf), buf),
@@ -306,7 +307,8 @@ static void write_text(const char *name, const char *text)
 	assert_int_equal(fclose(f), 0);
 }
 
-#define HEAD "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n"
+#define BARE "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n"
+#define HEAD BARE "createType=\"vmfs\"\n"
 
 static void lines_that_qemu_does_not_know(void **state)
 {
@@ -360,7 +362,7 @@ static void extents_without_access_and_short_files(void **state)
 
 	(void)state;
 	rig_file(dir, "f.img", 4096);
-	write_text("n.vmdk", HEAD "createType=\"vmfs\"\nRW 2048 VMFS \"f.img\"\n"
+	write_text("n.vmdk", HEAD "RW 2048 VMFS \"f.img\"\n"
 		   "NOACCESS 2048 FLAT \"secret.img\"\n");
 	image_must_open(&g, spec("n.vmdk"), 0);
 	assert_int_equal(rig_read(&g, MiB, 4096, buf), -EIO);
@@ -380,13 +382,14 @@ static void descriptors_that_are_refused(void **state)
 	static const struct {
 		const char *text, *why;
 	} cases[] = {
-		{ HEAD "createType=\"vmfs\"\n", "no extents" },
-		{ HEAD "createType=\"custom\"\nRW 1 ZERO\n", "custom" },
+		{ HEAD, "no extents" },
+		{ BARE "RW 1 ZERO\n", "createType" },
+		{ BARE "createType=\"custom\"\nRW 1 ZERO\n", "custom" },
 		{ HEAD "RW 8 SPARSE \"a.img\"\nRW 8 FLAT \"a.img\"\n", "twice" },
 		{ HEAD "RW 8 SPARSE \"a.img\"\n", "neither" },
 		{ HEAD "RW 8 VMFSSPARSE \"a.img\"\n", "VMFSSPARSE" },
 		{ HEAD "RW 8 FLAT \"none.img\"\n", "none.img" },
-		{ "# Disk DescriptorFile\nCID=1\nparentCID=2\nRW 1 ZERO\n",
+		{ "# Disk DescriptorFile\nCID=1\nparentCID=2\ncreateType=vmfs\nRW 1 ZERO\n",
 		  "parentFileNameHint" },
 		{ "COWD", "COWD" },
 		{ "\xbe\xba\xfe\xca", "seSparse" },
@@ -559,7 +562,7 @@ static size_t make_stream(uint8_t *p, const struct ref *r)
 	put_le64(p + 56, UINT64_MAX);
 	put_le64(p + 64, 128);
 	memcpy(p + 73, "\n \r\n\1", 5);
-	strcpy((char *)p + 512, HEAD "createType=\"streamOptimized\"\n"
+	strcpy((char *)p + 512, BARE "createType=\"streamOptimized\"\n"
 	       "RDONLY 69639 SPARSE \"another name.vmdk\"\n");
 	for (uint64_t t = 0; t * 512 < grains; t++) {
 		static uint8_t table[2048];

@@ -85,6 +85,7 @@ static const struct {
 	{ 4, 4, 0, -EOPNOTSUPP },	{ 4, 4, 4, -EOPNOTSUPP },
 	{ 20, 8, 0, -EINVAL },		{ 20, 8, 127, -EINVAL },
 	{ 20, 8, 1ull << 63, -EINVAL },	{ 20, 8, 8192, -EINVAL },
+	{ 20, 8, 4, -EINVAL },
 	{ 44, 4, 0, -EINVAL },		{ 44, 4, 513, -EINVAL },
 	{ 44, 4, 0x80000000, -EINVAL },
 	{ 12, 8, UINT64_MAX, -EINVAL },
@@ -138,7 +139,7 @@ static void random_headers_keep_the_promises(void **state)
 		if (!h.capacity)
 			continue;
 		accepted++;
-		assert_true(is_pow2(h.grain) && h.grain >= 512 &&
+		assert_true(is_pow2(h.grain) && h.grain >= 4096 &&
 			    h.grain <= 2 * MiB);
 		assert_in_range(h.gtes, 1, VMDK_GTES_MAX);
 		assert_in_range(h.gts, 1, VMDK_GTS_MAX);
