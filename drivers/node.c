@@ -409,23 +409,6 @@ void td_warn(const struct td_node *n, const char *fmt, ...)
 	va_end(ap);
 }
 
-void td_iov_zero(const struct iovec *iov, unsigned iovcnt, uint64_t off,
-		 uint64_t len)
-{
-	for (unsigned i = 0; i < iovcnt && len; i++) {
-		uint64_t n;
-
-		if (off >= iov[i].iov_len) {
-			off -= iov[i].iov_len;
-			continue;
-		}
-		n = min_u64(len, iov[i].iov_len - off);
-		memset((char *)iov[i].iov_base + off, 0, n);
-		len -= n;
-		off = 0;
-	}
-}
-
 /* Trees. */
 
 struct word {

@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "base/size.h"
 #include "td_driver.h"
 
@@ -46,7 +47,7 @@ static void null_submit(struct td_node *n, struct td_req *r)
 {
 	(void)n;
 	if (r->op == TD_OP_READ)
-		td_iov_zero(r->iov, r->iovcnt, 0, r->length);
+		iov_zero(r->iov, r->iovcnt, 0, r->length);
 	else if (r->op == TD_OP_EXTENTS)
 		td_extent_add(r->extents, r->length,
 			      TD_EXTENT_HOLE | TD_EXTENT_ZERO);

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "base/size.h"
 #include "td_driver.h"
 
@@ -51,15 +52,10 @@ static void ram_open(struct td_node *n, struct td_req *r)
 
 static void copy(char *mem, const struct td_req *r)
 {
-	for (unsigned i = 0; i < r->iovcnt; i++) {
-		const struct iovec *v = &r->iov[i];
-
-		if (r->op == TD_OP_READ)
-			memcpy(v->iov_base, mem, v->iov_len);
-		else
-			memcpy(mem, v->iov_base, v->iov_len);
-		mem += v->iov_len;
-	}
+	if (r->op == TD_OP_READ)
+		iov_fill(r->iov, r->iovcnt, 0, mem, r->length);
+	else
+		iov_read(r->iov, r->iovcnt, 0, mem, r->length);
 }
 
 /* Whole pages go back to the system and read as zeroes again. */

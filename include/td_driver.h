@@ -180,10 +180,6 @@ void td_err(const struct td_node *n, const char *fmt, ...)
 void td_warn(const struct td_node *n, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Zero `len` bytes of a request's buffer from `off` on. */
-void td_iov_zero(const struct iovec *iov, unsigned iovcnt, uint64_t off,
-		 uint64_t len);
-
 /* 0, -EPROTO (other ABI) or -EINVAL (a required slot or name is missing). */
 int td_driver_check(const struct td_driver *d);
 

@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 
 /* Reads, writes, flushes. */
 
@@ -132,7 +133,7 @@ static void read_done(struct io_op *op, int64_t res)
 		file_slow(q, r->offset + (uint64_t)res, r->offset + r->length,
 			  slow_end);
 	} else {			/* the end of the file */
-		td_iov_zero(r->iov, r->iovcnt, (uint64_t)res,
+		iov_zero(r->iov, r->iovcnt, (uint64_t)res,
 			    r->length - (uint64_t)res);
 		file_end(q, 0, true);
 	}

@@ -12,35 +12,10 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "file/file_priv.h"
 
 static void chunk_begin(struct file_req *q);
-
-/* Copy between the request's buffer, from `off` on, and buf. */
-static void iov_copy(const struct td_req *r, uint64_t off, char *buf,
-		     uint64_t len, bool to_iov)
-{
-	for (unsigned i = 0; len; i++) {
-		const struct iovec *v = &r->iov[i];
-		uint64_t n;
-		char *p;
-
-		ASSERT(i < r->iovcnt);
-		if (off >= v->iov_len) {
-			off -= v->iov_len;
-			continue;
-		}
-		p = (char *)v->iov_base + off;
-		n = min_u64(len, v->iov_len - off);
-		if (to_iov)
-			memcpy(p, buf, n);
-		else
-			memcpy(buf, p, n);
-		buf += n;
-		len -= n;
-		off = 0;
-	}
-}
 
 static void end(struct file_req *q, int err)
 {
@@ -115,8 +90,8 @@ static void chunk_done(struct file_req *q)
 
 static void read_chunk(struct file_req *q)
 {
-	iov_copy(q->r, q->from - q->r->offset, at(q, q->from),
-		 min_u64(q->chunk_end, q->end) - q->from, true);
+	iov_fill(q->r->iov, q->r->iovcnt, q->from - q->r->offset, at(q, q->from),
+		 min_u64(q->chunk_end, q->end) - q->from);
 	chunk_done(q);
 }
 
@@ -144,8 +119,8 @@ static void write_chunk(struct file_req *q)
 		return;
 	}
 	if (q->r->op == TD_OP_WRITE)
-		iov_copy(q->r, q->from - q->r->offset, at(q, q->from), len,
-			 false);
+		iov_read(q->r->iov, q->r->iovcnt, q->from - q->r->offset,
+			 at(q, q->from), len);
 	else
 		memset(at(q, q->from), 0, len);
 	transfer(q, true, q->chunk, q->chunk_end, chunk_done);

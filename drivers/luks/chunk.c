@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "base/log.h"
 #include "luks/luks_priv.h"
 #include "td_driver.h"
@@ -90,25 +91,12 @@ static void chunk_end(struct chunk *c, int err)
 static void copy(const struct chunk *c, bool in)
 {
 	const struct td_req *r = c->q->r;
-	uint64_t skip = c->from - r->offset, left = c->to - c->from;
 	char *p = c->buf + (c->from - c->start);
 
-	for (const struct iovec *v = r->iov; left; v++) {
-		uint64_t n;
-
-		if (skip >= v->iov_len) {
-			skip -= v->iov_len;
-			continue;
-		}
-		n = min_u64(left, v->iov_len - skip);
-		if (in)
-			memcpy(p, (char *)v->iov_base + skip, n);
-		else
-			memcpy((char *)v->iov_base + skip, p, n);
-		p += n;
-		left -= n;
-		skip = 0;
-	}
+	if (in)
+		iov_read(r->iov, r->iovcnt, c->from - r->offset, p, c->to - c->from);
+	else
+		iov_fill(r->iov, r->iovcnt, c->from - r->offset, p, c->to - c->from);
 }
 
 static bool has_edges(const struct chunk *c)

@@ -127,27 +127,6 @@ void child_submit_parent(struct child *c, enum td_op op, uint64_t off, uint64_t 
 
 /* Vectors. */
 
-uint64_t iov_cut(const struct iovec *iov, unsigned iovcnt, uint64_t off, uint64_t len,
-		 struct iovec *to, unsigned max, unsigned *n)
-{
-	uint64_t got = 0;
-
-	*n = 0;
-	for (unsigned i = 0; i < iovcnt && got < len && *n < max; i++) {
-		uint64_t take;
-
-		if (off >= iov[i].iov_len) {
-			off -= iov[i].iov_len;
-			continue;
-		}
-		take = min_u64(len - got, iov[i].iov_len - off);
-		to[(*n)++] = (struct iovec){ (char *)iov[i].iov_base + off, take };
-		got += take;
-		off = 0;
-	}
-	return got;
-}
-
 uint64_t iov_zeroes(uint64_t len, struct iovec *to, unsigned max, unsigned *n)
 {
 	uint64_t got = 0;
@@ -159,44 +138,6 @@ uint64_t iov_zeroes(uint64_t len, struct iovec *to, unsigned max, unsigned *n)
 		got += take;
 	}
 	return got;
-}
-
-void iov_copy_in(const struct iovec *iov, unsigned iovcnt, uint64_t off,
-		 const void *from, uint64_t len)
-{
-	for (unsigned i = 0; i < iovcnt && len; i++) {
-		uint64_t n;
-
-		if (off >= iov[i].iov_len) {
-			off -= iov[i].iov_len;
-			continue;
-		}
-		n = min_u64(len, iov[i].iov_len - off);
-		memcpy((char *)iov[i].iov_base + off, from, n);
-		from = (const char *)from + n;
-		len -= n;
-		off = 0;
-	}
-	ASSERT(!len);
-}
-
-void iov_copy_out(const struct iovec *iov, unsigned iovcnt, uint64_t off, void *to,
-		  uint64_t len)
-{
-	for (unsigned i = 0; i < iovcnt && len; i++) {
-		uint64_t n;
-
-		if (off >= iov[i].iov_len) {
-			off -= iov[i].iov_len;
-			continue;
-		}
-		n = min_u64(len, iov[i].iov_len - off);
-		memcpy(to, (const char *)iov[i].iov_base + off, n);
-		to = (char *)to + n;
-		len -= n;
-		off = 0;
-	}
-	ASSERT(!len);
 }
 
 /* Buffers. */

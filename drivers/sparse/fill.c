@@ -234,7 +234,7 @@ static void copy_data(struct fill *f, uint8_t *to)
 	if (o->zero)
 		memset(to, 0, f->end - f->pos);
 	else
-		iov_copy_out(o->r->iov, o->r->iovcnt, f->pos - o->r->offset, to,
+		iov_read(o->r->iov, o->r->iovcnt, f->pos - o->r->offset, to,
 			     f->end - f->pos);
 }
 

@@ -205,7 +205,7 @@ int pack_read(struct rd *q, struct sparse *l, const struct sparse_extent *x)
 	ASSERT(off + x->length <= l->cluster);
 	list_del(&k->link);
 	list_add(&l->packs->all, &k->link);
-	iov_copy_in(q->iov, q->iovcnt, q->pos - q->base, k->out + off, x->length);
+	iov_fill(q->iov, q->iovcnt, q->pos - q->base, k->out + off, x->length);
 	q->pos += x->length;
 	q->layer = q->s;
 	q->limit = q->end - q->pos;

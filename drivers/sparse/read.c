@@ -105,7 +105,7 @@ static void decrypted(struct worker_job *j)
 	int err = c->err;
 
 	if (c->buf && !err)
-		iov_copy_in(q->iov, q->iovcnt, c->iov_off, c->buf + c->skip, c->len);
+		iov_fill(q->iov, q->iovcnt, c->iov_off, c->buf + c->skip, c->len);
 	free(c->buf);
 	child_put(c);
 	rd_part_done(q, err);
@@ -195,7 +195,7 @@ static int read_data(struct rd *q, struct sparse *l, const struct sparse_extent 
 		there = x->host >= f->node->size ? 0 :
 			min_u64(len, f->node->size - x->host);
 	if (!there) {
-		td_iov_zero(q->iov, q->iovcnt, off, len);
+		iov_zero(q->iov, q->iovcnt, off, len);
 		rd_next(q, len);
 		return 0;
 	}
@@ -238,7 +238,7 @@ static int read_extent(struct rd *q, struct sparse *l, const struct sparse_exten
 	case SPARSE_PACKED:
 		return pack_read(q, l, x);
 	default:
-		td_iov_zero(q->iov, q->iovcnt, q->pos - q->base, x->length);
+		iov_zero(q->iov, q->iovcnt, q->pos - q->base, x->length);
 		rd_next(q, x->length);
 		return 0;
 	}

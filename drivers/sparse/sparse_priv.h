@@ -19,6 +19,7 @@
 #define SPARSE_PRIV_H
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "loop/loop.h"
@@ -417,14 +418,8 @@ void child_submit(struct child *c, struct sparse_file *f, enum td_op op,
 		  uint64_t off, uint64_t len, child_done_fn *done, void *owner);
 void child_submit_parent(struct child *c, enum td_op op, uint64_t off, uint64_t len,
 			 child_done_fn *done, void *owner);
-/* Vectors for [off, off + len) of iov, at most max; the bytes they cover. */
-uint64_t iov_cut(const struct iovec *iov, unsigned iovcnt, uint64_t off,
-		 uint64_t len, struct iovec *to, unsigned max, unsigned *n);
+/* Vectors of zeroes. */
 uint64_t iov_zeroes(uint64_t len, struct iovec *to, unsigned max, unsigned *n);
-void iov_copy_in(const struct iovec *iov, unsigned iovcnt, uint64_t off,
-		 const void *from, uint64_t len);
-void iov_copy_out(const struct iovec *iov, unsigned iovcnt, uint64_t off, void *to,
-		  uint64_t len);
 /* A buffer for one operation, which asks for one alone; NULL: t waits. */
 uint8_t *buf_get(struct sparse *s, uint64_t len, struct task *t);
 void buf_put(struct sparse *s, uint8_t *buf, uint64_t len);

@@ -102,7 +102,7 @@ static int write_sealed(struct op *o, const struct sparse_extent *x)
 	if (o->zero)
 		memset(buf, 0, len);
 	else
-		iov_copy_out(o->r->iov, o->r->iovcnt, o->pos - o->r->offset, buf, len);
+		iov_read(o->r->iov, o->r->iovcnt, o->pos - o->r->offset, buf, len);
 	c->buf = buf;
 	c->buf_len = c->len = len;
 	c->skip = x->host;
