@@ -346,6 +346,57 @@ static void discard_gives_space_back(void **state)
 	assert_int_equal(sh("[ $(du -k i | cut -f1) -lt 4096 ]"), 0);
 }
 
+/* On a block device free space begins behind what is counted, holds anything, and
+ * has an end. */
+static void an_image_on_a_block_device(void **state)
+{
+	char dev[64], on[80];
+	uint64_t seed = 11, off;
+	FILE *f;
+	bool full;
+	int err = 0;
+
+	(void)state;
+	assert_int_equal(sh("rm -rf * && head -c 12M /dev/urandom >disk"), 0);
+	if (sh("losetup -f --show disk >name 2>/dev/null"))
+		skip();
+	snprintf(on, sizeof(on), "%s/name", dir);
+	f = fopen(on, "r");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%63s", dev), 1);
+	fclose(f);
+	snprintf(on, sizeof(on), "qcow2:%s", dev);
+	err = sh("qemu-img create -q -f qcow2 -o cluster_size=4k %s 16M && "
+		 "qemu-io -f qcow2 -c 'write -q -P 3 1M 64k' %s", dev, dev);
+	if (!err)
+		err = rig_open(&g, on, 0);
+	for (off = 2 * MiB; !err && off < 4 * MiB; off += 40960) {
+		/* alone in its cluster: the rest of it must be zeroes */
+		rig_fill(&seed, want, 512);
+		err = rig_write(&g, off + 1024, 512, want);
+		if (!err)
+			err = rig_read(&g, off, 4096, buf);
+		for (unsigned k = 0; !err && k < 4096; k++)
+			if (buf[k] != (k >= 1024 && k < 1536 ? want[k - 1024] : 0))
+				err = -EBADMSG;
+	}
+	for (off = 4 * MiB; !err && off < 16 * MiB; off += MiB)
+		err = rig_write(&g, off, MiB, want);
+	full = err == -ENOSPC;
+	if (full)
+		err = rig_read(&g, MiB, 64 * KiB, buf);
+	for (unsigned k = 0; !err && k < 64 * KiB; k++)
+		if (buf[k] != 3)
+			err = -EBADMSG;
+	if (!err)
+		err = rig_close(&g);
+	if (!err)
+		err = sh("qemu-img check -q -f qcow2 %s", dev);
+	sh("losetup -d %s", dev);
+	assert_int_equal(err, 0);
+	assert_true(full);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -378,6 +429,7 @@ int main(void)
 		cmocka_unit_test(growing_is_refused_where_it_cannot_be),
 		cmocka_unit_test(compressed_writes),
 		cmocka_unit_test(discard_gives_space_back),
+		cmocka_unit_test(an_image_on_a_block_device),
 	};
 
 	if (system("qemu-img --version >/dev/null 2>&1 && jq --version "
