@@ -19,8 +19,8 @@ int qcow2_reft_load(struct sparse *s, struct qcow2_reft *t, uint64_t *bad);
 void qcow2_reft_free(struct qcow2_reft *t);
 int qcow2_reft_write(struct sparse *s, const struct qcow2_reft *t, uint64_t host);
 
-/* q->end: behind all that is counted and, of a regular file, all that is there. */
-int qcow2_find_end(struct sparse *s);
+/* q->end: at floor, or behind it where something is counted. */
+int qcow2_find_end(struct sparse *s, uint64_t floor);
 /* A file this long has room for the whole disk and its tables, some of it twice. */
 static inline uint64_t qcow2_reach(const struct qcow2 *q, uint64_t size)
 {

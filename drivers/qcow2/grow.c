@@ -284,10 +284,10 @@ static int block_end(struct sparse *s, const struct qcow2_reft *t, uint64_t i,
 /* So many refcount blocks behind the file's end may be without a count. */
 #define EMPTY_MAX 1024u
 
-static int find_end(struct sparse *s, const struct qcow2_reft *t, uint8_t *buf)
+static int find_end(struct sparse *s, const struct qcow2_reft *t, uint64_t floor,
+		    uint8_t *buf)
 {
 	struct qcow2 *q = sparse_priv(s);
-	uint64_t floor = sparse_grows(s, 0) ? qcow2_file_end(s) : qcow2_cluster(&q->d);
 	uint64_t end = 0, i = t->n;
 	unsigned empty = 0;
 	int err = 0;
@@ -306,7 +306,7 @@ static int find_end(struct sparse *s, const struct qcow2_reft *t, uint8_t *buf)
 	return err;
 }
 
-int qcow2_find_end(struct sparse *s)
+int qcow2_find_end(struct sparse *s, uint64_t floor)
 {
 	const struct qcow2 *q = sparse_priv(s);
 	struct qcow2_reft t;
@@ -316,7 +316,7 @@ int qcow2_find_end(struct sparse *s)
 	if (err)
 		return err;
 	buf = malloc(qcow2_cluster(&q->d));
-	err = buf ? find_end(s, &t, buf) : -ENOMEM;
+	err = buf ? find_end(s, &t, floor, buf) : -ENOMEM;
 	free(buf);
 	qcow2_reft_free(&t);
 	return err;
@@ -408,7 +408,8 @@ int qcow2_resize(struct sparse *s, uint64_t size)
 		err = check_resize(s, size);
 	if (err)
 		return err;
-	err = qcow2_find_end(s);
+	/* All that was handed out since the image was opened is counted. */
+	err = qcow2_find_end(s, q->end);
 	if (!err)
 		err = qcow2_reft_reserve(s, qcow2_reach(q, size));
 	if (!err && need > q->h.l1_entries)

@@ -26,7 +26,9 @@ int qcow2_opened(struct sparse *s)
 	if (err)
 		return err;
 	q->end = end;
-	err = qcow2_find_end(s);
+	/* A file may hold something behind what is counted; a device always does. */
+	err = qcow2_find_end(s, sparse_grows(s, 0) ? qcow2_file_end(s) :
+						     qcow2_cluster(&q->d));
 	if (err)
 		return err;
 	q->search = 1;
