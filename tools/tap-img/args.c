@@ -27,7 +27,15 @@ static void help(const struct command *c)
 static int option(const struct command *c, option_fn *fn, void *to, int id,
 		  const char *value)
 {
+	unsigned fd;
+
 	switch (id) {
+	case OPT_KEY_FILE:
+		return env_key(value, -1) ? ST_FAILED : -1;
+	case OPT_KEY_FD:
+		if (arg_number("--key-fd", value, 0, INT32_MAX, &fd))
+			return ST_FAILED;
+		return env_key(NULL, (int)fd) ? ST_FAILED : -1;
 	case OPT_HELP:
 		help(c);
 		return ST_OK;

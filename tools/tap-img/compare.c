@@ -28,6 +28,7 @@ static const struct opt table[] = {
 	OPT_PROGRESS_ROW,
 	OPT_QUIET_ROW,
 	OPT_SHARE_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

@@ -33,6 +33,7 @@ static const struct opt table[] = {
 	OPT_QUIET_ROW,
 	OPT_SHARE_ROW,
 	{ OPT_TARGET_IMAGE_OPTS, "target-image-opts", NULL, NULL },
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

@@ -11,6 +11,7 @@ static const struct opt table[] = {
 	{ 'u', "unsafe", NULL, "the backing file need not be there" },
 	{ 'o', "options", "NAME=VALUE,...", "of the format; -o help lists them" },
 	OPT_QUIET_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

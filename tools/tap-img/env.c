@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/keys.h"
 #include "base/log.h"
 #include "io/get.h"
 #include "io/io.h"
@@ -18,6 +19,7 @@
 
 struct env_opts env_opts;
 static struct td_env env;
+static struct keys keys;
 
 static void file_get(struct td_env *e, const char *path, unsigned flags,
 		     td_file_fn *fn, void *arg)
@@ -66,8 +68,23 @@ int env_init(void)
 	return ST_OK;
 }
 
+int env_key(const char *file, int fd)
+{
+	const char *why = NULL;
+	int err = file ? keys_add_file(&keys, file, &why) : keys_add_fd(&keys, fd, &why);
+
+	if (err && file)
+		log_err("no key in %s: %s", file, why ? why : strerror(-err));
+	else if (err)
+		log_err("no key in descriptor %d: %s", fd, why ? why : strerror(-err));
+	env.secrets = keys.v;
+	env.n_secrets = keys.n;
+	return err ? ST_FAILED : ST_OK;
+}
+
 void env_free(void)
 {
+	keys_wipe(&keys);
 	if (env.workers)
 		workers_free(env.workers);
 	if (env.io)

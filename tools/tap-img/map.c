@@ -13,6 +13,7 @@ static const struct opt table[] = {
 	{ OPT_MAX, "max-length", "SIZE", "so much of it (all)" },
 	OPT_JSON_ROW,
 	OPT_SHARE_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

@@ -14,6 +14,7 @@ static const struct opt table[] = {
 	{ 'f', "format", "FORMAT", "of the image to be converted (looked for in it)" },
 	OPT_JSON_ROW,
 	OPT_SHARE_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

@@ -25,6 +25,7 @@ static const struct opt table[] = {
 	{ 'T', "source-cache", "MODE", "of the backing file (writeback)" },
 	OPT_PROGRESS_ROW,
 	OPT_QUIET_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

@@ -15,6 +15,7 @@ static const struct opt table[] = {
 	{ OPT_PREALLOC, "preallocation", "MODE", "of what is new in a raw image: off, "
 	  "falloc or full (off)" },
 	OPT_QUIET_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

@@ -46,7 +46,7 @@ extern const struct command cmd_create, cmd_info, cmd_convert, cmd_resize, cmd_m
 enum {
 	OPT_OUTPUT = 300, OPT_OBJECT, OPT_IMAGE_OPTS, OPT_TARGET_IMAGE_OPTS,
 	OPT_CHAIN, OPT_START, OPT_MAX, OPT_PREALLOC, OPT_SHRINK, OPT_SIZE,
-	OPT_TARGET_ZERO, OPT_BITMAPS,
+	OPT_TARGET_ZERO, OPT_KEY_FILE, OPT_KEY_FD,
 };
 /* Taken by qemu-img and refused here, with a line that says why. */
 #define OPTS_REFUSED                                  \
@@ -55,6 +55,10 @@ enum {
 #define OPTS_EVERY                                                   \
 	{ OPT_HELP, "help", NULL, "show this text and exit" },       \
 	OPTS_REFUSED, OPT_END
+#define OPTS_KEYS                                                                \
+	{ OPT_KEY_FILE, "key-file", "FILE", "a key of an encrypted image is in "  \
+	  "FILE; -: standard input" },                                           \
+	{ OPT_KEY_FD, "key-fd", "N", "a key comes from descriptor N" }
 #define OPT_JSON_ROW { OPT_OUTPUT, "output", "FORM", "human or json (human)" }
 #define OPT_SHARE_ROW { 'U', "force-share", NULL, "look at an image that another " \
 			"program uses" }
@@ -104,6 +108,8 @@ struct env_opts {
 extern struct env_opts env_opts;
 int env_init(void);		/* ST_OK, or after log_err() */
 void env_free(void);
+/* A key of images, from a file or (NULL) a descriptor; ST_OK, or after log_err(). */
+int env_key(const char *file, int fd);
 struct td_env *env_get(void);
 void env_wait(void);		/* run the loop until somebody calls ... */
 void env_wake(void);
