@@ -63,9 +63,9 @@ static int outdate(struct sparse *s, const struct qcow2_bitmap *b, void *arg)
 	return sparse_pwrite(s, 0, b->flags_at, flags, sizeof(flags));
 }
 
-int qcow2_bitmaps_outdate(struct sparse *s)
+int qcow2_bitmaps_outdate(struct sparse *s, uint64_t *autoclear)
 {
-	struct qcow2 *q = sparse_priv(s);
+	const struct qcow2 *q = sparse_priv(s);
 	const struct td_node *node = sparse_node(s);
 	unsigned n = 0;
 	int err = qcow2_bitmaps_each(s, outdate, &n);
@@ -73,12 +73,13 @@ int qcow2_bitmaps_outdate(struct sparse *s)
 	if (err == -EINVAL) {
 		td_warn(node, "the bitmaps of %s are damaged: they are given up, backups have to be full ones",
 			node->arg);
-		q->h.autoclear &= ~(uint64_t)QCOW2_BITMAPS;
+		*autoclear &= ~(uint64_t)QCOW2_BITMAPS;
 		return 0;
 	}
-	if (err || !n)
+	if (err || !(q->h.autoclear & QCOW2_BITMAPS))
 		return err;
-	td_warn(node, "%s has %u bitmaps for backups, which are not kept up here: they are marked as inconsistent, the next backup has to be a full one",
-		node->arg, n);
-	return sparse_psync(s, 0);
+	if (n)
+		td_warn(node, "%s has %u bitmaps for backups, which are not kept up here: they are marked as inconsistent, the next backup has to be a full one",
+			node->arg, n);
+	return sparse_psync(s, 0);	/* also of an attempt before that failed */
 }

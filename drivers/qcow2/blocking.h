@@ -74,8 +74,9 @@ typedef int qcow2_bitmap_fn(struct sparse *s, const struct qcow2_bitmap *b,
 			    void *arg);
 /* fn for every bitmap.  -EINVAL: the directory is damaged; no message. */
 int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg);
-/* The disk is going to be written to: no bitmap must claim to know of it. */
-int qcow2_bitmaps_outdate(struct sparse *s);
+/* The disk is going to be written to: no bitmap must claim to know of it.  If they
+ * cannot be told so, their bit goes from *autoclear. */
+int qcow2_bitmaps_outdate(struct sparse *s, uint64_t *autoclear);
 
 /* --- rebuild.c --- */
 

@@ -40,21 +40,21 @@ int qcow2_opened(struct sparse *s)
 int qcow2_first_write(struct sparse *s)
 {
 	struct qcow2 *q = sparse_priv(s);
-	uint64_t was = q->h.autoclear;
+	uint64_t keep = q->h.autoclear & QCOW2_AUTOCLEAR_KNOWN;
 	uint8_t field[8];
 	int err;
 
 	err = qcow2_untear(s);
 	if (!err)
-		err = qcow2_bitmaps_outdate(s);
+		err = qcow2_bitmaps_outdate(s, &keep);
 	if (err)
 		return err;
-	q->h.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
-	if (q->h.autoclear != was) {
-		put_be64(field, q->h.autoclear);
+	if (q->h.autoclear != keep) {
+		put_be64(field, keep);
 		err = qcow2_header_put(s, QCOW2_AT_AUTOCLEAR, field, sizeof(field));
 		if (err)
 			return err;
+		q->h.autoclear = keep;
 	}
 	if (q->d.external && sparse_grows(s, q->data) &&
 	    sparse_bytes(s, q->data) < sparse_node(s)->size) {
