@@ -36,18 +36,39 @@ int qcow2_l2_own(struct sparse *s, uint64_t off, uint64_t *l2)
 	put_be64(entry, *l2 | QCOW2_COPIED);
 	sparse_put(s, &a, entry, sizeof(entry));
 	sparse_table_done(s, 0, key);
-	if (old)
-		sparse_drop(s, 0, old, cs);
+	if (!old)
+		return 0;
+	sparse_drop(s, 0, old, cs);
+	/* A snapshot's, perhaps: a table until it is free. */
+	sparse_meta_add(s, 0, old, cs);
 	return 0;
+}
+
+static uint64_t space_of(const struct qcow2_dims *d, const struct qcow2_entry *e)
+{
+	if (!e->space || d->external)
+		return 0;
+	return e->packed ? e->packed : qcow2_cluster(d);
+}
+
+int qcow2_may_drop(struct sparse *s, const struct qcow2_entry *old, uint64_t off)
+{
+	const struct qcow2 *q = sparse_priv(s);
+	uint64_t len = space_of(&q->d, old);
+
+	if (!len || !sparse_meta_has(s, 0, old->host, len))
+		return 0;
+	return sparse_corrupt(s, "data at %llu of the disk is where a table is, at %llu",
+			      (unsigned long long)off, (unsigned long long)old->host);
 }
 
 void qcow2_drop(struct sparse *s, const struct qcow2_entry *old)
 {
 	const struct qcow2 *q = sparse_priv(s);
+	uint64_t len = space_of(&q->d, old);
 
-	if (old->space && !q->d.external)
-		sparse_drop(s, 0, old->host,
-			    old->packed ? old->packed : qcow2_cluster(&q->d));
+	if (len)
+		sparse_drop(s, 0, old->host, len);
 }
 
 /* Bits of the subclusters of the cluster at `at` that l covers. */
@@ -120,10 +141,16 @@ static int get_slices(struct sparse *s, const struct sparse_link *l, uint64_t l2
 		v->at[v->n] = at;
 		v->entries[v->n] = (unsigned)min_u64(a->left / d->entry, left);
 		for (unsigned i = 0; i < v->entries[v->n]; i++, at += cs) {
+			struct qcow2_entry was;
+
 			wrong = qcow2_l2_decode(d, a->p + i * d->entry, at, &e);
 			if (wrong)
 				return sparse_corrupt(s, "%s (offset %llu of the disk)",
 						      wrong, (unsigned long long)at);
+			was = e;
+			err = relink(d, l, at, &e) ? qcow2_may_drop(s, &was, at) : 0;
+			if (err)
+				return err;
 		}
 	}
 	return 0;

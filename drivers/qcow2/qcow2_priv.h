@@ -78,7 +78,10 @@ int qcow2_l1_get(struct sparse *s, uint64_t off, struct sparse_at *a,
 /* The L2 table of off is there, and ours alone: *l2.  0, SPARSE_WAIT, -errno.
  * May have changed the L1 table, and the call may still wait after that. */
 int qcow2_l2_own(struct sparse *s, uint64_t off, uint64_t *l2);
-/* The entry of cluster `off` was `old` and is no longer: drop its space. */
+/* The space of an entry, of the cluster at `off`, may be dropped: 0.  -EIO: a table
+ * is there. */
+int qcow2_may_drop(struct sparse *s, const struct qcow2_entry *old, uint64_t off);
+/* The entry was `old` and is no longer: drop its space. */
 void qcow2_drop(struct sparse *s, const struct qcow2_entry *old);
 
 /* open.c, ready.c, grow.c: slots. */

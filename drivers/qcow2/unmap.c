@@ -72,7 +72,7 @@ static int unmap_slice(struct sparse *s, const struct unmap *u,
 {
 	const struct qcow2_dims *d = &u->q->d;
 	uint64_t cs = qcow2_cluster(d), at = align_down(off, cs);
-	struct qcow2_entry e;
+	struct qcow2_entry e, was;
 	const char *wrong;
 	int err;
 
@@ -82,7 +82,10 @@ static int unmap_slice(struct sparse *s, const struct unmap *u,
 		if (wrong)
 			return sparse_corrupt(s, "%s (offset %llu of the disk)", wrong,
 					      (unsigned long long)at);
+		was = e;
 		err = unmap_entry(u, subs_in(d, at, off, len), &e);
+		if (!err && was.space && !e.space)
+			err = qcow2_may_drop(s, &was, at);
 		if (err && !*n)
 			return err;
 		if (err)

@@ -110,3 +110,9 @@ bool meta_hit(const struct sparse *s, unsigned file, uint64_t host, uint64_t len
 			return true;
 	return false;
 }
+
+bool sparse_meta_has(const struct sparse *s, unsigned file, uint64_t host,
+		     uint64_t len)
+{
+	return meta_hit(s, file, host, len);
+}

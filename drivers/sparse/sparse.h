@@ -257,6 +257,8 @@ int sparse_psize(struct sparse *s, unsigned file, uint64_t size);	/* exact */
  * whatever the tables say.  Also in restartable slots. */
 int sparse_meta_add(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
 void sparse_meta_del(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
+bool sparse_meta_has(const struct sparse *s, unsigned file, uint64_t host,
+		     uint64_t len);	/* some of it */
 
 /* --- in restartable slots --- */
 

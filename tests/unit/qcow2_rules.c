@@ -203,6 +203,40 @@ static void data_over_tables_is_damage(void **state)
 	}
 }
 
+/* The same by an entry that is shared or compressed, so that a write would give the
+ * place back: the table must not become free space. */
+static void tables_are_not_given_back(void **state)
+{
+	static const uint64_t entry[] = {
+		0x20000, 0x10000, 0x20000, 0x30000, 0x40000, 1ull << 62 | 0x100,
+		1ull << 62 | 0x30010,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(entry); i++) {
+		fresh("", "64M");
+		assert_int_equal(sh("qemu-io -f qcow2 -c 'write -q 0 64k' i && "
+				    "cp i was"), 0);
+		u64_put(0x40008, entry[i]);
+		open_it(0);
+		memset(buf, 0xff, 65536);
+		if (i & 1)
+			assert_int_equal(rig_write(&g, 65536, 65536, buf), -EIO);
+		else
+			assert_int_equal(rig_io(&g, TD_OP_DISCARD, 0, 65536, 65536,
+						NULL), -EIO);
+		rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL);
+		rig_close(&g);
+		/* header (but for the mark), tables */
+		assert_int_equal(sh("for t in 0:72 65536:65536 196608:65536; do "
+				    "for f in i was; do dd if=$f iflag=skip_bytes,"
+				    "count_bytes skip=${t%%:*} count=${t#*:} of=$f.t "
+				    "2>/dev/null; done; cmp i.t was.t || exit 1; done"),
+				 0);
+		assert_int_equal(u64_at(QCOW2_AT_INCOMPAT), QCOW2_CORRUPT);
+	}
+}
+
 static void tables_in_one_place_are_refused(void **state)
 {
 	(void)state;
@@ -423,6 +457,7 @@ int main(void)
 		cmocka_unit_test(recording_bitmaps_are_outdated_and_others_stay),
 		cmocka_unit_test(what_cannot_be_opened_says_why),
 		cmocka_unit_test(data_over_tables_is_damage),
+		cmocka_unit_test(tables_are_not_given_back),
 		cmocka_unit_test(tables_in_one_place_are_refused),
 		cmocka_unit_test(growing_keeps_and_adds),
 		cmocka_unit_test(growing_over_a_longer_backing_file_shows_zeroes),
