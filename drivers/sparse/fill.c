@@ -170,6 +170,8 @@ static void tail_done(struct rd *q)
 
 static uint8_t *tail_buf(const struct fill *f)
 {
+	if (!f->buf)		/* there is no tail */
+		return NULL;
 	return f->buf + (f->s->crypt ? f->end - f->f0 : head_len(f));
 }
 
