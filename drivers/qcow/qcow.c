@@ -90,8 +90,12 @@ static int qcow_open(struct sparse *s)
 static int add_l2(struct sparse *s, const struct qcow *q, uint64_t host,
 		  uint64_t bytes, uint64_t *end)
 {
-	if (!qcow_l2_ok(q, host) || host > align_up(bytes, q->cluster))
-		return 0;		/* refused when it is used */
+	if (!qcow_l2_ok(q, host) || host > align_up(bytes, q->cluster)) {
+		/* It may be read; but the file must not grow to where that is. */
+		sparse_corrupt(s, "a level 2 table at %llu, which is not in the file or "
+			       "over other tables", (unsigned long long)host);
+		return 0;
+	}
 	*end = max_u64(*end, host + q->l2_len);
 	return sparse_meta_add(s, 0, host, q->l2_len);
 }

@@ -383,7 +383,11 @@ static void judge_qcow(struct judge *g)
 	/* Tables may lie anywhere, so by sectors. */
 	space_new(g, 512);
 	refer(g, 0, 48, false, "the header");
-	if (n > g->m->size || !refer(g, l1, n * 8, false, "the L1 table"))
+	if (n > g->m->size) {
+		wrong(g, "header");
+		return;
+	}
+	if (!refer(g, l1, n * 8, false, "the L1 table"))
 		return;
 	for (uint64_t i = 0; i <= (l1 + n * 8 - 1) / 512 && i < g->clusters; i++)
 		g->space[i].meta = true;
