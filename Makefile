@@ -34,6 +34,7 @@ CTRL_SRC := $(wildcard ctl/blktapctrl/*.c)
 TAPCTL_SRC := $(wildcard ctl/tap-ctl/*.c)
 TAPIO_SRC := $(wildcard tools/tap-io/*.c)
 TAPIMG_SRC := $(wildcard tools/tap-img/*.c)
+CLASSIC := img2qcow qcow2raw qcow-create
 TESTLIB_SRC := $(wildcard tests/lib/*.c)
 UNIT_SRC := $(wildcard tests/unit/*.c)
 FUNC_SRC := $(wildcard tests/func/*.c)
@@ -130,6 +131,7 @@ $(BIN)/tap-io: $(call obj,$(TAPIO_SRC)) $(RING_A) $(LIB)
 	$(call link,$(LIBS))
 $(BIN)/tap-img: $(call obj,$(TAPIMG_SRC)) $(DRV) $(LIB)
 	$(call link,$(TAPIMG_LIBS))
+	@cd $(@D) && for n in $(CLASSIC); do ln -sf tap-img $$n; done
 
 $(BUILD)/tapring-example: $(BUILD)/tools/tapring-example.o $(RING_A)
 	$(call link)

@@ -38,6 +38,10 @@ install: all $(BUILD)/tapring.pc $(foreach u,$(UNITS),$(BUILD)/$(notdir $(u)))
 		install -D -m "$$3" "$$1" "$(DESTDIR)$$2" || exit 1; \
 	done
 	@ln -sf $(notdir $(RING_SO)) $(DESTDIR)$(LIBDIR)/libtapring.so
+	@for n in $(CLASSIC); do \
+		ln -sf tap-img "$(DESTDIR)$(BINDIR)/$$n"; \
+		ln -sf tap-img.1 "$(DESTDIR)$(MANDIR)/man1/$$n.1"; \
+	done
 	@echo 'installed under $(DESTDIR)$(PREFIX)'
 
 uninstall:
@@ -46,6 +50,9 @@ uninstall:
 		rm -f "$(DESTDIR)$$2" || exit 1; \
 	done
 	@rm -f $(DESTDIR)$(LIBDIR)/libtapring.so
+	@for n in $(CLASSIC); do \
+		rm -f "$(DESTDIR)$(BINDIR)/$$n" "$(DESTDIR)$(MANDIR)/man1/$$n.1"; \
+	done
 
 # Made anew each time: they name PREFIX.
 .PHONY: $(BUILD)/tapring.pc

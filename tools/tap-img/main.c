@@ -57,12 +57,21 @@ static int command(int argc, char **argv)
 	return ST_FAILED;
 }
 
-int main(int argc, char **argv)
+static int named(const struct classic *k, int argc, char **argv)
+{
+	int st = env_init();
+
+	if (st == ST_OK)
+		st = k->run(argc, argv);
+	env_free();
+	return st;
+}
+
+static int parse(int argc, char **argv)
 {
 	struct opts o;
 	int id, st;
 
-	log_open(LOG_TO_STDERR, TAP_IMG, LOG_LVL_WARN);
 	opts_init(&o, table, TAP_IMG, argc, argv);
 	id = opts_next(&o);
 	if (id == OPT_HELP) {
@@ -80,6 +89,16 @@ int main(int argc, char **argv)
 		st = command(argc - o.next, argv + o.next);
 	}
 	opts_free(&o);
+	return st;
+}
+
+int main(int argc, char **argv)
+{
+	const struct classic *k = classic_find(argv[0]);
+	int st;
+
+	log_open(LOG_TO_STDERR, k ? k->name : TAP_IMG, LOG_LVL_WARN);
+	st = k ? named(k, argc, argv) : parse(argc, argv);
 	if (fflush(stdout) || ferror(stdout)) {
 		log_err("cannot write the output");
 		st = ST_FAILED;

@@ -41,6 +41,15 @@ extern const struct command cmd_create, cmd_info, cmd_convert, cmd_resize, cmd_m
 	cmd_compare, cmd_measure, cmd_check, cmd_snapshot,
 	cmd_rebase;
 
+/* --- classic.c --- */
+
+/* Other names of this program, each a command by itself; argv[0] is the name. */
+struct classic {
+	const char *name;
+	int (*run)(int argc, char **argv);
+};
+const struct classic *classic_find(const char *argv0);	/* NULL: none of them */
+
 /* --- args.c --- */
 
 enum {
