@@ -192,7 +192,7 @@ static void punch_run(struct task *t)
 		struct sparse_file *f = &s->files[d->file];
 		struct child *c;
 
-		if (s->closing || d->host >= f->node->size ||
+		if (s->closing || s->quitting || d->host >= f->node->size ||
 		    !(f->node->caps & TD_CAP_FAST_ZERO)) {
 			list_del(&d->link);
 			is_free(s, d, false);

@@ -503,6 +503,7 @@ static int give_back(struct sparse *s, struct task *t)
 static int tables_left(struct sparse *s, struct task *t)
 {
 	(void)t;
+	s->closing = true;
 	table_free(s);
 	s->ctl_file = 0;
 	return 0;
@@ -575,7 +576,6 @@ static void close_run(struct task *t)
 	struct sparse *s = container_of(t, struct sparse, ctl_task);
 	int err = settle(s, t);
 
-	s->closing = true;
 	if (err)
 		return;
 	while (!err && s->ctl_step < ARRAY_SIZE(close_steps) &&

@@ -273,7 +273,7 @@ struct sparse {
 	uint64_t size;
 	uint32_t cluster, unit;
 	bool rdonly;
-	bool closing;			/* what is free is not punched any more */
+	bool closing;			/* what is released now was never written */
 	bool quitting;			/* nor is anything released */
 	bool corrupt, marking;
 	struct task mark_task;
