@@ -14,7 +14,8 @@ OUTCOME is
     runs     it may be opened or refused; whatever is asked of it then is answered
     corrupt  it runs, and when it has been used it is marked as corrupt
     good     it is opened, and nothing fails
-KEEP: OFFSET+LENGTH of bytes of the file that no guest may change, or "-".
+KEEP: OFFSET+LENGTH of bytes of the file that no guest may change, or "-"
+(of the image's own, where it points to: the first entry of each table).
 """
 import os
 import struct
@@ -116,9 +117,9 @@ def both(*fns):
     return f
 
 
-def header(i): return (0, 104)
-def l1(i): return (i.l1, i.get(36, '>I') * 8)
-def reft(i): return (i.reft, 512)
+def header(i): return (0, 36)
+def l1(i): return (40, 8)           # where it is; what it says may change
+def reft(i): return (i.reft, 8)
 
 
 META = (header, l1, reft)
@@ -395,7 +396,7 @@ def qcow():
             if i.q(table(i) + k):
                 return table(i) + k
         raise SystemExit('nothing used')
-    tab = lambda i: (i.q(40), 8)
+    tab = lambda i: (40, 8)
     for n, f in {'header': lambda i: 512 * 0 + 0x200 - 0x200 + 8, 'l1': lambda i: i.q(40),
                  'odd': lambda i: 4097, 'far': lambda i: 1 << 50, 'highest': lambda i: (1 << 63) - 512,
                  'end': lambda i: len(i.b) // 512 * 512 + 512}.items():
@@ -430,6 +431,7 @@ def vmdk():
         # The other directory will do, where the header can be meant so.
         c('vmdk-gd-' + n, 'a.vmdk', 'runs' if n in ('0', 'far') else 'refuse', '.',
           put(56, '<Q', v), (head,))
+        c('vmdk-gds-' + n, 'a.vmdk', 'refuse', '.', both(put(56, '<Q', v), put(48, '<Q', v)))
         if n != '0':
             c('vmdk-rgd-' + n, 'a.vmdk', 'runs', '.', put(48, '<Q', v), (head,))
             c('vmdk-descriptor-' + n, 'a.vmdk', 'refuse', '.', put(28, '<Q', v))
