@@ -1,5 +1,6 @@
 /* tool.c - qcow images, for tools: telling and making them. */
 #include <errno.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -81,10 +82,39 @@ static int qcow_create(struct td_node *store, const struct td_format_make *m)
 	return err;
 }
 
+static int qcow_info(struct td_node *store, json_t *o)
+{
+	uint8_t bytes[QCOW_HEADER_XEN];
+	char name[QCOW_NAME_MAX + 1] = "";
+	const char *why = NULL;
+	struct qcow_header h;
+	json_t *text;
+	int err = td_blocking_read(store, 0, bytes, sizeof(bytes));
+
+	if (!err)
+		err = qcow_header_parse(&h, bytes, &why);
+	if (!err && h.name)
+		err = td_blocking_read(store, h.name, name, h.name_len);
+	if (err) {
+		td_err(store, "cannot read %s as qcow: %s", store->arg,
+		       why ? why : strerror(-err));
+		return err;
+	}
+	json_object_set_new(o, "virtual-size", json_integer((json_int_t)h.size));
+	json_object_set_new(o, "cluster-size", json_integer(1 << h.cluster_bits));
+	if (h.aes)
+		json_object_set_new(o, "encrypted", json_true());
+	text = h.name ? json_string(name) : NULL;	/* bytes that are no UTF-8: none */
+	if (text)
+		json_object_set_new(o, "backing-filename", text);
+	return 0;
+}
+
 const struct td_format_tool td_qcow_tool = {
 	.name	= "qcow",
 	.driver	= &td_qcow,
 	.opts	= opts,
 	.probe	= qcow_probe,
 	.create	= qcow_create,
+	.info	= qcow_info,
 };

@@ -423,4 +423,5 @@ const struct td_format_tool td_vmdk_tool = {
 	.opts	= opts,
 	.probe	= vmdk_probe,
 	.create	= vmdk_create,
+	.info	= vmdk_info,
 };

@@ -5,6 +5,7 @@
  *   vmdk.c        opening: which files there are, the parent, the CID
  *   tables.c      the directories of a sparse extent: checked, repaired
  *   map.c         the tables at work
+ *   create.c info.c   for tools
  */
 #ifndef VMDK_PRIV_H
 #define VMDK_PRIV_H
@@ -84,5 +85,9 @@ int vmdk_unmap(struct sparse *s, uint64_t off, uint64_t len, enum sparse_unmap h
 	       uint64_t *done);
 int vmdk_release(struct sparse *s, unsigned file, uint64_t host, uint64_t len,
 		 uint64_t *done);
+
+struct json_t;
+/* Members of struct td_format_tool's info. */
+int vmdk_info(struct td_node *store, struct json_t *o);
 
 #endif

@@ -50,11 +50,23 @@ for o in qcow:: qcow::-c vmdk:: vmdk:subformat=monolithicFlat: \
 		vmdk:subformat=twoGbMaxExtentSparse: vmdk:zeroed_grain=on:; do
 	IFS=: read -r f opt how <<<"$o"
 	what="convert -O $f -o $opt $how"
-	rm -f x* y.raw
+	rm -f x*
 	tap-img convert -f raw -O "$f" ${opt:+-o "$opt"} ${how:+"$how"} a.raw x.img ||
 		fail "$what"
 	good "$f" x.img
+	tap-img check -q -f "$f" x.img || fail "$what: check"
+	case $opt in *twoGb*) continue ;; esac
+	own=.				# of several files, we tell of the first
+	case $opt in *Flat*) own='del(."actual-size")' ;; esac
+	qemu-img info --output=json -f "$f" x.img | jq -S "$own" >q
+	tap-img info --output=json -f "$f" x.img | jq -S "$own" >t
+	cmp q t || fail "$what: info: $(diff q t)"
 done
+# A grain behind the end of the file.
+tap-img convert -f raw -O vmdk a.raw x.img
+truncate -s $(($(stat -c %s x.img) - 200000)) x.img
+tap-img check -q -f vmdk x.img 2>/dev/null
+[ $? = 2 ] || fail "a vmdk file that was cut passes the check"
 refuse 1 tap-img convert -c -O vmdk -f raw a.raw x.img
 
 # Encrypted: QEMU opens what we made, and we what QEMU made; never without the key.
