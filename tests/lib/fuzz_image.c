@@ -2,6 +2,7 @@
 #include "fuzz_image.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "drv_rig.h"
+#include "formats.h"
 #include "image_judge.h"
 #include "mem_store.h"
 
@@ -191,6 +193,73 @@ void fuzz_image(const char *format, const uint8_t *data, size_t size)
 			fprintf(stderr, "clean before, and now: %s\n", after.first);
 			abort();
 		}
+	}
+	mem_store_free(&m);
+}
+
+static void said(void *arg, const char *line)
+{
+	(void)arg;
+	if (getenv("FUZZ_LOG"))
+		fprintf(stderr, "%s\n", line);
+}
+
+static void repair(const struct td_format_tool *t, struct td_node *n, unsigned how)
+{
+	struct td_check c = { .say = said, .fix_leaks = how, .fix_errors = how & 2 };
+	struct td_check again = { .say = said };
+
+	if (t->check(n, &c) || !how || c.failures || c.corruptions || c.leaks)
+		return;
+	ASSERT(!t->check(n, &again));
+	ASSERT(!again.failures && !again.corruptions && !again.leaks);
+}
+
+static void command(const struct td_format_tool *t, struct td_node *n,
+		    const uint8_t *p)
+{
+	json_t *o;
+
+	switch (p[0] & 7) {
+	case 0:
+	case 1:
+	case 2:
+		repair(t, n, p[0] & 7);
+		break;
+	case 3:
+	case 4:
+	case 5:
+		t->snap(n, (enum td_snap_op)((p[0] & 7) - 3), p[1] & 1 ? "a" : "1");
+		break;
+	case 6:
+		o = json_object();
+		t->info(n, o);
+		json_decref(o);
+		break;
+	default:
+		t->rebase(n, p[1] & 1 ? "" : "base", "raw");
+	}
+}
+
+void fuzz_tools(const char *format, const uint8_t *data, size_t size)
+{
+	const struct td_format_tool *t = td_format_find(format);
+	const uint8_t *p = data + 1, *end = data + size;
+	struct rig *g = the_rig();
+	struct mem_store m;
+	struct mem_image *image;
+
+	if (size < 8)
+		return;
+	mem_store_init(&m, size);
+	m.max_bytes = FILE_MAX;
+	image = &m.file[mem_store_file(&m, "/i/image")].image;
+	put_pieces(image, &p, end);
+	mem_image_resize(image, align_up(image->size, 512));
+	if (!rig_open(g, "aio:/i/image", 0)) {
+		for (; end - p >= 4; p += 4)
+			command(t, td_tree_root(g->tree), p);
+		rig_close(g);
 	}
 	mem_store_free(&m);
 }

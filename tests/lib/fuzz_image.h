@@ -15,6 +15,10 @@
  * (image_judge.h), it stays so, and what is written is read back. */
 void fuzz_image(const char *format, const uint8_t *data, size_t size);
 
+/* The same bytes, but what follows the image are a tool's commands: check, repair,
+ * snapshots, another backing file.  What a repair calls good is good. */
+void fuzz_tools(const char *format, const uint8_t *data, size_t size);
+
 /* For LLVMFuzzerCustomMutator(): now and then a number of the image becomes one
  * that is interesting; else what libFuzzer does. */
 size_t fuzz_image_mutate(uint8_t *data, size_t size, size_t max, unsigned seed);

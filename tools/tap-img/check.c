@@ -16,6 +16,7 @@ static const struct opt table[] = {
 	OPT_JSON_ROW,
 	OPT_QUIET_ROW,
 	OPT_SHARE_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

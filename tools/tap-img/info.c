@@ -15,6 +15,7 @@ static const struct opt table[] = {
 	{ OPT_CHAIN, "backing-chain", NULL, "also of its backing files" },
 	OPT_JSON_ROW,
 	OPT_SHARE_ROW,
+	OPTS_KEYS,
 	OPTS_EVERY
 };
 

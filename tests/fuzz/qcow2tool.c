@@ -1,0 +1,20 @@
+/* Fuzzes what tools do to images of qcow2: check, repair, snapshots, another backing
+ * file.  Whatever is in one, they end, and what a repair calls good is good.
+ */
+#include "fuzz_image.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
+			       unsigned seed);
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
+			       unsigned seed)
+{
+	return fuzz_image_mutate(data, size, max, seed);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	fuzz_tools("qcow2", data, size);
+	return 0;
+}
