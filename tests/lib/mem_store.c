@@ -31,6 +31,7 @@ struct mem_req {
 	uint64_t begin;
 	int err;
 	bool early;		/* took effect at its begin */
+	unsigned hold;		/* so many turns more at least */
 };
 
 #define NO_OP SIZE_MAX
@@ -275,9 +276,14 @@ static void turn(struct mem_store *m)
 {
 	unsigned odds = 1 + (unsigned)chance(m, 5);
 
-	list_for_each_safe(e, &m->pending)
-		if (m->at_once || !chance(m, odds))
-			end_request(m, container_of(e, struct mem_req, link));
+	list_for_each_safe(e, &m->pending) {
+		struct mem_req *q = container_of(e, struct mem_req, link);
+
+		if (!m->at_once && q->hold)
+			q->hold--;
+		else if (m->at_once || !chance(m, odds))
+			end_request(m, q);
+	}
 	again(m);
 }
 
@@ -308,6 +314,9 @@ static void start(struct td_node *n, struct td_req *r)
 	q->early = r->op != TD_OP_EXTENTS && !chance(m, 2);
 	if (q->early)
 		q->err = effect(m, n, r, q->op, q->err);
+	/* Now and then one that many others overtake. */
+	if (r->op != TD_OP_FLUSH && !chance(m, 24))
+		q->hold = (unsigned)chance(m, 200);
 	pthread_mutex_unlock(&m->mutex);
 	list_add(&m->pending, &q->link);
 	m->inflight++;
