@@ -19,7 +19,7 @@ for m in pyqcow pyvmdk; do
 done
 seed
 # A short run is ended by time: a slow machine tries fewer.
-set -- --seed "$SEED" --budget 45
+set -- --seed "$SEED" --budget 40
 [ -z "${LONG:-}" ] || set -- --seed "$SEED" --long
 [ -z "${ONLY:-}" ] || set -- "$@" --only "$ONLY"
 [ -z "${KEEP:-}" ] || set -- "$@" --keep

@@ -77,8 +77,10 @@ def impossible(o):
          'refcounts of one bit cannot count snapshots'),
         (o['refcount'] == '2' and o['snapshots'] not in ('0', '1'),
          'refcounts of two bits count to three'),
-        (o['refcount'] == '2' and o['snapshots'] != '0' and o['pack'] != 'none',
-         'refcounts of two bits count to three'),
+        (o['refcount'] in ('2', '4', '8') and o['snapshots'] != '0' and
+         o['pack'] != 'none', 'packed clusters and snapshots need larger refcounts'),
+        (o['lazy'] == 'dirty' and (o['prealloc'] != 'off' or o['data'] == 'raw'),
+         'nothing is left to allocate, which makes an image dirty'),
         (o['snapshots'] in ('vmstate', 'applied') and o['bitmaps'] != 'none',
          'QEMU applies no snapshot when there are bitmaps'),
         (o['prealloc'] != 'off' and o['backing'] != 'none' and
@@ -100,7 +102,8 @@ def impossible(o):
         (size < 65536 and (o['snapshots'] in ('larger', 'vmstate') or
                            o['pack'] not in ('none', 'zlib', 'zstd')),
          'too small for that'),
-        (size > 64 * M and o['crypt'] != 'none' and o['data'] == 'raw', 'slow'),
+        (size > 64 * M and o['crypt'] != 'none' and
+         (o['data'] == 'raw' or o['prealloc'] != 'off'), 'all of it is data'),
         (o['snapshots'] == 'larger' and not v3, 'QEMU does not resize v2 with snapshots'),
         (o['snapshots'] == 'larger' and (o['bitmaps'] != 'none' or size > 64 * M or
                                          o['prealloc'] != 'off'),
@@ -257,6 +260,12 @@ def make(d, o, rng, maker):
     shown = struct.unpack_from('>Q', real.bytes, 24)[0] // 512 * 512
     if shown != size:
         raise Wrong('the new image has a disk of %d bytes, not %d' % (shown, size))
+    if img.key and (o['prealloc'] != 'off' or o['data'] == 'raw') and size:
+        # Space that is there but was never written is decrypted all the same.
+        with Qemu(img, True) as q:
+            for off in range(0, size, M):
+                n = min(M, size - off)
+                img.model.write(off, q.h.pread(n, off))
     packed(img, o, size, rng)
     header(img, o)
     lazy(img, o, rng)

@@ -13,7 +13,8 @@ FORMS = ['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse',
 CELLS = FORMS + ['zeroed-grain', 'odd-size', 'two-extents', 'two-flat-extents', 'compat6',
                  'child', 'child-of-child', 'child-zeroed', 'vmfs', 'zero-extent',
                  'rdonly-extent', 'crlf', 'crlf-flat', '2gb-sparse', '2gb-flat', 'gd-zero',
-                 'rgd-damaged', 'real-stream', 'grain-4k', 'grain-1M', 'renamed']
+                 'gd-damaged', 'rgd-damaged', 'large', 'real-stream', 'grain-4k',
+                 'grain-1M', 'renamed']
 NOT_HERE = {'vmdk:cowd': 'COWD is not among our formats yet',
             'vmdk:sesparse': 'seSparse is not among our formats yet'}
 
@@ -138,14 +139,24 @@ def make_as(img, kind, rng):
         img.cluster = {'4k': 4096, '1M': M}[kind[6:]]
         if kind == 'grain-4k':
             img.reader = 'libvmdk wants grains of more than 8 sectors'
-    elif kind == 'rgd-damaged':
+    elif kind == 'large':
+        img.model = Model(64 * G)
+        img.spots = [32 * M, 32 * G]
+        create(img.path, img.model.size, fmt='vmdk', maker=img.maker)
+        img.reader = 'libvmdk is not asked for large disks'
+    elif kind in ('rgd-damaged', 'gd-damaged'):
         create(img.path, size, fmt='vmdk')
         fill(img, rng, 6)
-        at, = struct.unpack('<Q', peek(img.path, 48, 8))
+        at, = struct.unpack('<Q', peek(img.path, 48 if kind[0] == 'r' else 56, 8))
         poke(img.path, at * 512, struct.pack('<I', 0x7fffffff))
         img.reader = 'libvmdk is not asked for damaged tables'
         img.qemu_writes = 'QEMU follows the damaged table when it writes'
-        img.we_write = None
+        if kind == 'gd-damaged':
+            img.qemu_reads = 'QEMU reads no damaged directory, until we have mended it'
+
+            def mended(img):
+                img.qemu_reads = None
+            img.after_ours.append(mended)
     elif kind == 'renamed':
         create(os.path.join(d, 'first.vmdk'), size, fmt='vmdk')
         os.rename(os.path.join(d, 'first.vmdk'), img.path)

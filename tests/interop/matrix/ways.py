@@ -1,6 +1,7 @@
 """The three ways of a cell: QEMU writes, we write, both in turns."""
 import os
 
+from image import peek
 from model import Place, content, difference, requests
 from qcow2 import img_snapshot
 from sides import Ours, Qemu, Unable, Wrong, log, run, third
@@ -17,8 +18,11 @@ def look(img, side, rng, snapshots=True):
     if side == 'qemu' and img.qemu_reads:
         return False
     img.ready(side)
+    before = peek(img.path, 0, 1 << 20), os.path.getsize(img.path)
     with (Qemu if side == 'qemu' else Ours)(img, True) as s:
         s.verify(img.model, rng)
+    if before != (peek(img.path, 0, 1 << 20), os.path.getsize(img.path)):
+        raise Wrong('%s has changed the file, read-only' % side)
     if side == 'qemu' and snapshots:
         look_at_snapshots(img, rng)
     return True
@@ -99,15 +103,21 @@ def same(img, notes):
     """QEMU's own reading beside ours, all of it."""
     if img.qemu_reads or Ours is Qemu:
         return
-    if img.model.size > 1 << 42:
-        notes.append('qemu-img compare would take minutes for a disk of petabytes')
+    if img.model.size > (1 << 42 if img.fmt != 'vmdk' else 1 << 32):
+        notes.append('qemu-img compare would take minutes for such a large disk')
         return
-    img.ready('ours')
+    if img.key and img.model.size > 1 << 31:
+        notes.append('qemu-img compare aborts on an encrypted disk of more than 2 GiB')
+        return
+    if img.before_qemu:
+        notes.append('QEMU and we cannot have it open at once: the words for it differ')
+        return
+    sock = os.path.join(img.dir, 'run', 'nbd0.sock')
     with Ours(img, True):
-        args = img.qemu_args()
-        if args[0] == '-f' and not img.before_qemu:
-            run('qemu-img', 'compare', '-q', '-f', img.fmt, '-F', 'raw', img.path,
-                'nbd+unix:///?socket=' + os.path.join(img.dir, 'run', 'nbd0.sock'))
+        args = ['-f', img.fmt, '-F', 'raw', img.path, 'nbd+unix:///?socket=' + sock]
+        if img.key:
+            args = img.qemu_args() + ['driver=nbd,server.type=unix,server.path=' + sock]
+        run('qemu-img', 'compare', '-q', *args)
 
 
 def way_a(img, rng, count, notes):
