@@ -90,6 +90,15 @@ cmp a.img c.img || fail "a refused convert changed its source"
 tap-img convert -p -f raw a.img c.img >p.out || fail "convert -p"
 grep -q '(100.00/100%)' p.out || fail "no progress: $(cat p.out)"
 
+# SIGUSR1 asks how far it is.
+tap-img convert -m 1 -f "delay:op=read,ms=200|aio" a.img c.img >p.out &
+pid=$!
+own $pid
+sleep 0.5
+kill -USR1 $pid
+wait $pid || fail "a signal that asks ended it"
+[ "$(grep -c '^    (.*/100%)$' p.out)" = 1 ] || fail "no answer to SIGUSR1: $(cat p.out)"
+
 # create and resize
 for size in 512 100000 5G; do
 	both 0 create -f raw -q c.img $size
