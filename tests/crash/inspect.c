@@ -50,6 +50,8 @@ static void judge(struct crash *c, const struct mem_image *files, bool any,
 	struct judgement j;
 
 	image_judge(c->format, &files[0], &j);
+	if (j.marked)
+		crash_wrong(c, "%s, %s: the image is marked as corrupt", what, when);
 	if (j.errors && !(any && j.dirty))
 		crash_wrong(c, "%s, %s: %u errors in the image: %s", what, when,
 			    j.errors, j.first);

@@ -335,8 +335,7 @@ static void judge_qcow2(struct judge *g)
 		return;
 	}
 	g->j->dirty = incompat & 1;
-	if (incompat & 2)
-		wrong(g, "marked as corrupt");
+	g->j->marked = incompat & 2;
 	g->data_file = incompat & 4;
 	g->extended = incompat & 16;
 	g->entry = g->extended ? 16 : 8;
@@ -419,10 +418,20 @@ static void judge_qcow(struct judge *g)
 			else
 				refer(g, host, min_u64(len, g->m->size - host),
 				      false, "data");
-			if (!(e & COPIED) && host < g->m->size &&
-			    g->space[host / 512].data++)
-				wrong(g, "data at %#llx belongs to two places",
-				      (unsigned long long)host);
+			/* Packed clusters may share a sector, plain ones nothing. */
+			for (uint64_t at = host / 512; len && host < g->m->size &&
+			     at <= (host + len - 1) / 512 && at < g->clusters;
+			     at++) {
+				struct space *p = &g->space[at];
+
+				if (p->data || (p->packed && !(e & COPIED)))
+					wrong(g, "data at %#llx belongs to two "
+					      "places", (unsigned long long)host);
+				if (e & COPIED)
+					p->packed = true;
+				else
+					p->data++;
+			}
 		}
 	}
 }

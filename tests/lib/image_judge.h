@@ -12,6 +12,7 @@ struct judgement {
 	unsigned errors;	/* damage: what could lose or mix up data */
 	unsigned leaks;		/* space that nobody uses */
 	bool dirty;		/* the image says that counts may be wrong */
+	bool marked;		/* it says that it is corrupt */
 	char first[160];	/* the first error */
 };
 
