@@ -11,7 +11,7 @@ printf 'pass word' >"$T/key"
 echo other >"$T/other"
 secret="secret,id=s,file=$T/key"
 luks="driver=luks,key-secret=s,file.filename=$T/a.luks"
-qemu-img create -q -f luks --object "$secret" -o key-secret=s,iter-time=10 \
+qemu_img_luks create -q -f luks --object "$secret" -o key-secret=s,iter-time=10 \
 	"$T/a.luks" 4M || skip "this qemu-img cannot make luks images"
 random_file "$T/plain" 4
 qemu-img convert -n -f raw --object "$secret" "$T/plain" \
