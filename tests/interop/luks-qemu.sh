@@ -44,7 +44,7 @@ for o in '' \
 	cipher-alg=aes-256,cipher-mode=cbc,ivgen-alg=plain \
 	hash-alg=sha1 hash-alg=sha512; do
 	qemu_create "$T/q.luks" ${size}M "$o" ||
-		fail "qemu-img create $o: $(cat "$T/err")"
+		fail "qemu-img create $o: $(cat "$T/luks.err")"
 	qemu-img convert -n --object "$secret" -f raw "$T/src.raw" \
 		--target-image-opts "$(image "$T/q.luks")" || fail "convert $o"
 	both_ways "$T/q.luks" "qemu's ${o:-default}"
