@@ -162,8 +162,10 @@ void sparse_freed(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
 	if (sp->pack_at > host && sp->pack_at <= host + len)
 		sp->pack_at = sp->pack_end = 0;
 	for (uint64_t at = host; at < host + len; at += s->cluster)
-		if (blockset_add(&sp->known, at / s->cluster + 1))
-			return;		/* no memory: it is found again some day */
+		if (blockset_has(&sp->known, at / s->cluster + 1) ||
+		    blockset_add(&sp->known, at / s->cluster + 1))
+			return;	/* free already (a crafted image referred to it
+				 * twice), or no memory: it is not handed out */
 	d = malloc(sizeof(*d));
 	if (!d)
 		return;
