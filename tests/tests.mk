@@ -91,11 +91,16 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) 
 	$(call link,-fsanitize=fuzzer $(TAPDISK_LIBS))
 
 # What takes long: many rounds of faults, long random comparisons.  A script
-# that knows a longer form of itself takes it from LONG=1 or ROUNDS.
+# that knows a longer form of itself takes it from LONG=1, ROUNDS or IMAGE_ROUNDS
+# (power cuts and damage of images); the matrix of formats is whole, or as much of it
+# as MATRIX_SECONDS allow.
 LONG_SH := $(sort $(shell grep -lsE 'ROUNDS|LONG' $(FUNC_SH)))
 ROUNDS ?= 100
+IMAGE_ROUNDS ?= 20
+MATRIX_SECONDS ?=
 OPS ?= 150000
 check-long: tests
-	@LONG=1 ROUNDS=$(ROUNDS) OPS=$(OPS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH) \
+	@LONG=1 ROUNDS=$(ROUNDS) IMAGE_ROUNDS=$(IMAGE_ROUNDS) \
+		MATRIX_SECONDS=$(MATRIX_SECONDS) OPS=$(OPS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH) \
 		'demo::tools/demo' \
 		'bench::$(MAKE) bench BENCH_ARGS="--quick --no-scale --claims --size 256 --only sleeping"'

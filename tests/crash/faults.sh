@@ -3,7 +3,7 @@
 # failed flush), and at whichever step: requests get their answers, the image stays
 # whole, nothing flushed is lost, and when space comes back the disk works on.
 #
-# ROUNDS=N: longer, with N seeds of each.  IMAGES="NAME...": these alone.
+# IMAGE_ROUNDS=N: longer, with N seeds of each.  IMAGES="NAME...": these alone.
 # TIMEOUT: 300
 set -u
 . "$(dirname "$0")/../lib/test.sh"
@@ -14,7 +14,7 @@ seed
 few="raw qcow2-4k qcow2-512-grow qcow2-long-parent qcow2-4k-snapshot
 qcow2-4k-compressed qcow2-extended-parent qcow2-data-file qcow2-lazy
 qcow-parent qcow-4k vmdk-parent vmdk-zeroed vmdk-split"
-[ -z "${ROUNDS:-}" ] || few=$CRASH_NAMES
+[ -z "${IMAGE_ROUNDS:-}" ] || few=$CRASH_NAMES
 
 bad=0 tried=0 missing=
 # shellcheck disable=SC2086
@@ -23,9 +23,9 @@ for name in ${IMAGES:-$few}; do
 		missing="$missing $name"
 		continue
 	fi
-	for ((i = 0; i < ${ROUNDS:-1}; i++)); do
+	for ((i = 0; i < ${IMAGE_ROUNDS:-1}; i++)); do
 		n=5
-		[ -z "${ROUNDS:-}" ] || n=40
+		[ -z "${IMAGE_ROUNDS:-}" ] || n=40
 		crash_run --ops 80 --faults $n --judge 1 --seed $((SEED + i)) \
 			>"$T/out" 2>&1
 		rc=$?

@@ -4,7 +4,7 @@
 # formats, after random requests, over every prefix of what was written and over
 # samples of what a disk may make of it.
 #
-# ROUNDS=N: longer, with N seeds of each.  IMAGES="NAME...": these alone.
+# IMAGE_ROUNDS=N: longer, with N seeds of each.  IMAGES="NAME...": these alone.
 # TIMEOUT: 300
 set -u
 . "$(dirname "$0")/../lib/test.sh"
@@ -19,9 +19,9 @@ for name in ${IMAGES:-$CRASH_NAMES}; do
 		missing="$missing $name"
 		continue
 	fi
-	for ((i = 0; i < ${ROUNDS:-1}; i++)); do
+	for ((i = 0; i < ${IMAGE_ROUNDS:-1}; i++)); do
 		long=()
-		[ -z "${ROUNDS:-}" ] || long=(--ops $((100 + RANDOM % 500)) \
+		[ -z "${IMAGE_ROUNDS:-}" ] || long=(--ops $((100 + RANDOM % 500)) \
 			--cuts 1000 --judge 30 --depth $((2 + RANDOM % 30)))
 		crash_run --ops 150 --cuts 150 --judge 4 "${long[@]}" \
 			--seed $((SEED + i)) >"$T/out" 2>&1

@@ -3,7 +3,8 @@
 # QEMU and read by us, written by us and read and checked by QEMU, and written by
 # both in turns, against a model; libqcow and libvmdk as third readers.
 #
-# A short run takes a sample, by SEED.  LONG=1: all, with more rounds.  ONLY=WORD:
+# A short run takes a sample, by SEED, of MATRIX_SECONDS.  LONG=1 without that: all,
+# with more rounds.  ONLY=WORD:
 # the cells whose names have it (NAME/a, /b or /c: that way), and their files are
 # kept with KEEP=1.  What cannot be tried here is told, with its reason, and counted.
 # TIMEOUT: 1800
@@ -19,8 +20,8 @@ for m in pyqcow pyvmdk; do
 done
 seed
 # A short run is ended by time: a slow machine tries fewer.
-set -- --seed "$SEED" --budget 40
-[ -z "${LONG:-}" ] || set -- --seed "$SEED" --long
+set -- --seed "$SEED" --budget "${MATRIX_SECONDS:-40}"
+[ -z "${LONG:-}" ] || [ -n "${MATRIX_SECONDS:-}" ] || set -- --seed "$SEED" --long
 [ -z "${ONLY:-}" ] || set -- "$@" --only "$ONLY"
 [ -z "${KEEP:-}" ] || set -- "$@" --keep
 mkdir "$T/cells"

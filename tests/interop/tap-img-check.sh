@@ -1,7 +1,7 @@
 #!/bin/bash
 # tap-img check finds in damaged qcow2 images what qemu-img check finds, as many of
 # each; what it repairs is clean to qemu-img, or as good as qemu-img's repair.
-# Each kind of damage is done to three of the images; with ROUNDS to all of them, as
+# Each kind of damage is done to three of the images; with IMAGE_ROUNDS to all of them, as
 # many times.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
@@ -38,7 +38,7 @@ cp v3.base bitmap.base
 qemu-img bitmap --add -g 64k --enable bitmap.base b0 || fail bitmap
 qemu-io -f qcow2 -c 'write -q 3M 300k' bitmap.base || fail qemu-io
 images=$(ls ./*.base)
-each=${ROUNDS:+999}
+each=${IMAGE_ROUNDS:+999}
 
 # result PROGRAM FILE ARGS...: status and numbers, in one line
 result()
@@ -58,7 +58,7 @@ for kind in $(python3 "$damage" list); do
 	left=${each:-3}
 	for f in $(shuf -e $images --random-source=<(yes $SEED)); do
 		[ $((left--)) -gt 0 ] || break
-		for ((i = 0; i < ${ROUNDS:-1}; i++)); do
+		for ((i = 0; i < ${IMAGE_ROUNDS:-1}; i++)); do
 			cp "$f" x.qcow2
 			what=$(python3 "$damage" x.qcow2 "$kind" $((SEED + i)))
 			case $? in
