@@ -46,7 +46,7 @@ for opts in cluster_size=64k cluster_size=512 compat=0.10,cluster_size=4k \
 	qemu-io -f raw -c 'write -q -P 9 1M 128k' now.raw || fail qemu-io
 	write
 	case $opts in refcount_bits=2*) max=1 ;; *) max=4 ;; esac
-	for ((i = 0; i < ${IMAGE_ROUNDS:-12}; i++)); do
+	for ((i = 0; i < 12 * ${IMAGE_ROUNDS:-1}; i++)); do
 		set -- snap.*.raw
 		[ -e "$1" ] || set --
 		prog=tap-img
