@@ -284,7 +284,8 @@ static void refill_run(struct task *t)
 	for (;;) {
 		if (sp->want.host == sp->want.end)
 			err = choose(f);
-		if (!err && sp->append)
+		/* Also what was found: an image may count behind its end. */
+		if (!err)
 			err = grow(f);
 		if (!err)
 			err = claim(f);
