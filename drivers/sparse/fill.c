@@ -324,7 +324,9 @@ static bool step_write(struct fill *f)
 static bool step_link(struct fill *f)
 {
 	struct sparse *s = f->s;
-	struct sparse_link l = { .offset = f->f0, .length = f->f1 - f->f0,
+	/* Whole units, also where the disk ends within one. */
+	struct sparse_link l = { .offset = f->f0,
+				 .length = align_up(f->f1 - f->f0, s->unit),
 				 .file = f->file, .host = f->host, .fresh = f->fresh,
 				 .packed = f->packed };
 	int err;

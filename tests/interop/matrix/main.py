@@ -89,6 +89,8 @@ def pairs():
     for x in ('metadata',):
         out.append({'prealloc': x, 'l2': 'ext', 'backing': 'raw-equal'})
     out += [{'data': 'external', 'crypt': 'luks'}, {'data': 'external', 'backing': 'qcow2-4k'},
+            {'data': 'external', 'size': '65024'}, {'data': 'raw', 'size': '512'},
+            {'data': 'external', 'size': 'odd', 'cluster': '1M'},
             {'data': 'external', 'l2': 'ext'}, {'data': 'raw', 'crypt': 'luks'},
             {'lazy': 'dirty', 'snapshots': '3'}, {'lazy': 'dirty', 'pack': 'zlib'},
             {'lazy': 'dirty', 'crypt': 'luks'}, {'lazy': 'dirty', 'backing': 'chain3'},
