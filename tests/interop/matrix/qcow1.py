@@ -80,7 +80,7 @@ def make(d, kind, rng, maker):
         os.truncate(img.path, end)
         img.reader = 'libqcow wants what a short file has not'
     if kind.startswith('packed'):
-        img.packs = True
+        # Not later: QEMU writes a compressed cluster over one that is not, as if it were.
         compressed(img, kind, size, rng)
     return img
 

@@ -111,6 +111,9 @@ def impossible(o):
         (o['header'] == 'length104' and o['pack'].startswith('zstd'),
          'zstd needs a header of 112'),
         (o['bitmaps'] != 'none' and size >= 1 << 40, 'bitmaps of such a disk are large'),
+        (o['data'] != 'none' and o['size'] == '0', 'an empty file is no disk'),
+        (size > 1 << 43 and o['backing'] in ('raw-equal', 'raw-longer'),
+         'no raw file is so long'),
         (o['bitmaps'] == 'in_use' and o['size'] == '0', 'an empty disk holds nothing'),
         (o['bitmaps'] != 'none' and cs < 4 * K and o['backing'] != 'none',
          'the header has no room for both'),
@@ -266,6 +269,8 @@ def make(d, o, rng, maker):
             for off in range(0, size, M):
                 n = min(M, size - off)
                 img.model.write(off, q.h.pread(n, off))
+    if img.maker == 'tap-img' and o['prealloc'] != 'off':
+        img.flagged = True          # space with zero flags
     packed(img, o, size, rng)
     header(img, o)
     lazy(img, o, rng)
