@@ -490,6 +490,10 @@ static void resized(struct worker_job *j)
 	struct file_req *q = container_of(j, struct file_req, job);
 	struct td_node *n = q->f->node;
 
+	if (q->in_range) {
+		q->in_range = false;
+		range_leave(&q->f->ranges, &q->range);
+	}
 	if (q->err) {
 		td_err(n, "cannot resize %s: %s", n->arg,
 		       q->why ? q->why : strerror(-q->err));
@@ -500,13 +504,27 @@ static void resized(struct worker_job *j)
 	td_complete(q->r, q->err);
 }
 
+static void resize_ready(struct range *range)
+{
+	struct file_req *q = container_of(range, struct file_req, range);
+
+	worker_submit(q->f->node->env->workers, &q->job);
+}
+
+/* Alone on the page that the file ends in: see file_truncate(). */
 static void file_resize(struct td_node *n, struct td_req *r)
 {
 	struct file_req *q = control(n, r);
 
 	q->job.run = run_resize;
 	q->job.done = resized;
-	worker_submit(n->env->workers, &q->job);
+	q->range.start = align_down(n->size, FILE_PAGE);
+	q->range.end = align_up(n->size, FILE_PAGE);
+	q->range.excl = true;
+	q->range.ready = resize_ready;
+	q->in_range = q->range.start != q->range.end;
+	if (!q->in_range || range_enter(&q->f->ranges, &q->range))
+		resize_ready(&q->range);
 }
 
 static void file_stats(struct td_node *n, struct json_t *into)

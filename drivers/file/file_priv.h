@@ -19,6 +19,8 @@
 #include "loop/worker.h"
 #include "td_driver.h"
 
+#define FILE_PAGE 4096u		/* of the page cache */
+
 /* The end of a larger file could not be rounded up to a block. */
 #define FILE_ALIGN_MAX 65536u
 #define FILE_BYTES_MAX ((uint64_t)INT64_MAX - FILE_ALIGN_MAX)

@@ -139,12 +139,11 @@ static uint32_t physical_block(int fd, const struct file_geometry *g,
  * page cache.  A direct write to that page, while it is dirty there, collides with
  * it, and the kernel may count that as lost data: the next fdatasync fails.  So
  * the page is written out before anybody else comes by. */
-#define PAGE 4096u
 int file_truncate(int fd, uint64_t have, uint64_t want)
 {
 	if (ftruncate(fd, (off_t)want))
 		return -1;
-	return want > have && !is_aligned(have, PAGE) ? fdatasync(fd) : 0;
+	return want > have && !is_aligned(have, FILE_PAGE) ? fdatasync(fd) : 0;
 }
 
 int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **why)

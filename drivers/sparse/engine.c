@@ -97,14 +97,17 @@ void engine_init(struct sparse *s)
 
 /* The first change. */
 
-/* The last cluster of a file may be there in part: it is made whole first. */
+/* The last cluster of a file may be there in part: it is made whole first; and so is
+ * the page, for growing a file from inside one does not go well with what is written
+ * to it meanwhile. */
 int first_write_now(struct sparse *s)
 {
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < s->n_files; i++) {
 		struct sparse_file *f = &s->files[i];
-		uint64_t whole = cluster_up(s, f->node->size);
+		uint64_t whole = align_up(f->node->size,
+					  max_u64(s->cluster, 4096));
 
 		if (f->space.appends && !f->rdonly && sparse_grows(s, i) &&
 		    whole != f->node->size)
