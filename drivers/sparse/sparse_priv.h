@@ -1,7 +1,8 @@
 /* sparse_priv.h - what the files of the sparse engine share.
  *
  *   engine.c   the driver's slots: submit, stats; tasks
- *   life.c     open, close, resize: steps that wait for workers and other files
+ *   open.c close.c resize.c   lists of steps that wait for workers and other files
+ *   ask.c      what blocking slots ask
  *   cache.c    slices of tables: get, change, evict
  *   round.c    write-back in order; guest flushes
  *   child.c    transfers with the image's files; buffers
@@ -330,7 +331,7 @@ struct sparse {
 	struct pack_cache *packs;
 	struct log_limit limit;
 
-	/* life.c */
+	/* open.c, close.c, resize.c */
 	struct td_req *ctl;
 	struct td_req sub;		/* control of another tree */
 	struct worker_job job, mark_job;
@@ -366,6 +367,16 @@ int slot_end(struct sparse *s, int res);
 /* 0: the image may be changed now; SPARSE_WAIT (t waits); -errno. */
 int first_write(struct sparse *s, struct task *t);
 int first_write_now(struct sparse *s);		/* the same, in a worker */
+
+/* open.c, close.c */
+void life_run_job(struct sparse *s, void (*run)(struct worker_job *j),
+		  void (*done)(struct worker_job *j));
+/* Close the files from ctl_file down, give back all, answer with ctl_err. */
+void life_close_trees(struct sparse *s);
+/* Nothing that changes the image is under way: 0 or SPARSE_WAIT. */
+int life_settle(struct sparse *s, struct task *t);
+/* All is written, and all that was dropped is free: 0, SPARSE_WAIT or -errno. */
+int life_clean(struct sparse *s, struct task *t);
 
 /* cache.c */
 int cache_new(struct sparse *s);
