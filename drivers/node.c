@@ -400,6 +400,11 @@ void td_err(const struct td_node *n, const char *fmt, ...)
 	va_end(ap);
 }
 
+void td_err_told(const struct td_node *n, const char *why)
+{
+	snprintf(n->tree->why, sizeof(n->tree->why), "%s", why);
+}
+
 void td_warn(const struct td_node *n, const char *fmt, ...)
 {
 	va_list ap;

@@ -179,6 +179,8 @@ void td_err(const struct td_node *n, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 void td_warn(const struct td_node *n, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Somebody below has told the reason: it is this node's too. */
+void td_err_told(const struct td_node *n, const char *why);
 
 /* 0, -EPROTO (other ABI) or -EINVAL (a required slot or name is missing). */
 int td_driver_check(const struct td_driver *d);

@@ -150,7 +150,7 @@ static void parent_opened(struct td_req *r, int err)
 	struct sparse *s = r->owner;
 
 	if (err) {
-		td_err(s->node, "backing file: %s", td_tree_why(s->parent_tree));
+		td_err_told(s->node, td_tree_why(s->parent_tree));
 		open_failed(s, err);
 		return;
 	}
@@ -165,7 +165,7 @@ static void file_opened(struct td_req *r, int err)
 	struct sparse_file *f = &s->files[s->ctl_file];
 
 	if (err) {
-		td_err(s->node, "%s", td_tree_why(f->tree));
+		td_err_told(s->node, td_tree_why(f->tree));
 		open_failed(s, err);
 		return;
 	}
