@@ -84,7 +84,8 @@ int qcow2_image_snapshots(struct qcow2_image *im, struct qcow2_why *why)
 		for (n = 0, at = 0; n < im->h.snapshots && !err;) {
 			struct qcow2_snapshot *s = &im->snap[n];
 
-			err = qcow2_snapshot_decode(im->snap_bytes + at,
+			err = qcow2_snapshot_decode(im->snap_bytes ?
+						    im->snap_bytes + at : NULL,
 						    im->snap_len - at, &im->h,
 						    im->store->size, s, why);
 			if (err == -EAGAIN)
