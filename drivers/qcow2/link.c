@@ -38,7 +38,7 @@ int qcow2_l2_own(struct sparse *s, uint64_t off, uint64_t *l2)
 	sparse_table_done(s, 0, key);
 	if (!old)
 		return 0;
-	sparse_drop(s, 0, old, cs);
+	sparse_drop_table(s, 0, old, cs);
 	/* A snapshot's, perhaps: a table until it is free. */
 	sparse_meta_add(s, 0, old, cs);
 	return 0;

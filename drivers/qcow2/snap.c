@@ -463,8 +463,8 @@ static int point_to_l1(struct snap *s, uint64_t size, uint32_t n, uint64_t host)
 
 	memcpy(field, s->k.im.first + QCOW2_AT_SIZE, sizeof(field));
 	put_be64(field, size);
-	put_be32(field + QCOW2_AT_L1 - QCOW2_AT_SIZE, n);
-	put_be64(field + QCOW2_AT_L1 - QCOW2_AT_SIZE + 4, host);
+	put_be32(field + (QCOW2_AT_L1 - QCOW2_AT_SIZE), n);
+	put_be64(field + (QCOW2_AT_L1 - QCOW2_AT_SIZE) + 4, host);
 	err = qcow2_image_header(&s->k.im, QCOW2_AT_SIZE, field, sizeof(field));
 	if (!err) {
 		h->size = size;

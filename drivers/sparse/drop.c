@@ -63,12 +63,11 @@ static void table_gone(struct sparse *s, unsigned file, uint64_t host, uint64_t 
 	sparse_meta_del(s, file, host, len);
 }
 
-void sparse_drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
+static void drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
 {
 	struct dropped *d;
 	bool whole = is_aligned(host | len, s->cluster);
 
-	table_gone(s, file, host, len);
 	pack_forget(s, file, host);
 	if (!s->format->release)
 		return;
@@ -88,6 +87,19 @@ void sparse_drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
 			       .whole = whole, .round = s->round.nr + 1,
 			       .seq = s->seq };
 	list_add(&s->drops, &d->link);
+}
+
+void sparse_drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
+{
+	/* A crafted entry: tables are not the disk's to give back. */
+	if (!meta_hit(s, file, host, len))
+		drop(s, file, host, len);
+}
+
+void sparse_drop_table(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
+{
+	table_gone(s, file, host, len);
+	drop(s, file, host, len);
 }
 
 static bool may_release(const struct sparse *s, const struct dropped *d)

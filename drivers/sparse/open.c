@@ -13,6 +13,7 @@ static void free_all(struct sparse *s)
 {
 	if (s->priv && s->format->free)
 		s->format->free(s);
+	table_free(s);
 	for (unsigned i = 0; i < s->n_files; i++) {
 		if (s->files[i].started)
 			space_free(&s->files[i]);

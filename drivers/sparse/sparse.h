@@ -298,6 +298,9 @@ void sparse_table_done(struct sparse *s, unsigned file, uint64_t key);
 /* The tables no longer refer to [host, host + len): when that is on stable storage
  * and nobody reads or writes there any more, `release` hears of it. */
 void sparse_drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
+/* The same of a table.  (What holds tables is never taken for data: sparse_drop() of
+ * it does nothing.) */
+void sparse_drop_table(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
 /* In release: these clusters are free, and no tables if they were. */
 void sparse_freed(struct sparse *s, unsigned file, uint64_t host, uint64_t len);
 
