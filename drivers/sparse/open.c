@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "crypto/crypt.h"
 #include "sparse/sparse_priv.h"
@@ -146,12 +147,23 @@ static void opened(struct worker_job *j)
 
 static void open_next(struct sparse *s);
 
+/* However deep it lies, it is one backing file that has failed. */
+static void backing_failed(const struct td_node *n, const char *why)
+{
+	static const char prefix[] = "backing file: ";
+
+	if (!strncmp(why, prefix, sizeof(prefix) - 1))
+		td_err_told(n, why);
+	else
+		td_err(n, "%s%s", prefix, why);
+}
+
 static void parent_opened(struct td_req *r, int err)
 {
 	struct sparse *s = r->owner;
 
 	if (err) {
-		td_err_told(s->node, td_tree_why(s->parent_tree));
+		backing_failed(s->node, td_tree_why(s->parent_tree));
 		open_failed(s, err);
 		return;
 	}
