@@ -408,17 +408,19 @@ int qcow2_resize(struct sparse *s, uint64_t size)
 		err = check_resize(s, size);
 	if (err)
 		return err;
-	/* All that was handed out since the image was opened is counted. */
-	err = qcow2_find_end(s, q->end);
+	/* Not among what the engine knows to be free: it would hand it out, or cut it
+	 * off. */
+	err = qcow2_find_end(s, max_u64(q->end, sparse_end(s, 0)));
 	if (!err)
 		err = qcow2_reft_reserve(s, qcow2_reach(q, size));
 	if (!err && need > q->h.l1_entries)
 		err = l1_grow(s, (uint32_t)need);
 	if (!err && q->d.external && sparse_bytes(s, q->data) < size)
 		err = sparse_psize(s, q->data, size);
+	/* Tables may have moved there, also if it failed after that. */
+	sparse_appends(s, 0, q->end);
 	if (err)
 		return err;
-	sparse_appends(s, 0, q->end);
 	sparse_geometry(s, size, 1u << q->d.cluster_bits, 1u << q->d.unit_bits);
 	q->new_size = size;
 	return 0;

@@ -150,8 +150,9 @@ int qcow2_open(struct sparse *s)
 	q->reft_bytes = (uint64_t)q->h.reft_clusters << q->h.cluster_bits;
 	sparse_geometry(s, align_down(q->h.size, 512), 1u << q->d.cluster_bits,
 			1u << q->d.unit_bits);
-	sparse_packing(s, q->h.compression == QCOW2_ZSTD ? &pack_zstd :
-							   &pack_deflate);
+	if (!q->d.external)	/* its data file has plain clusters alone */
+		sparse_packing(s, q->h.compression == QCOW2_ZSTD ? &pack_zstd :
+								   &pack_deflate);
 	err = want_files(s, q);
 	if (!err)
 		err = open_crypt(s, &q->h);

@@ -239,6 +239,7 @@ int qcow2_release(struct sparse *s, unsigned file, uint64_t host, uint64_t len,
 	return 0;
 }
 
+#define SEARCH_MAX 32768u	/* clusters of one step */
 int qcow2_search(struct sparse *s, uint64_t *host, uint64_t *len, bool *more)
 {
 	struct qcow2 *q = sparse_priv(s);
@@ -264,6 +265,7 @@ int qcow2_search(struct sparse *s, uint64_t *host, uint64_t *len, bool *more)
 	if (!block) {			/* so all that it would count is free */
 		n = 1u << d->block_bits;
 		n = (unsigned)min_u64(left, n - (q->search & (n - 1)));
+		n = (unsigned)min_u64(n, SEARCH_MAX);
 		*len = (uint64_t)n << d->cluster_bits;
 		q->search += n;
 	} else {

@@ -37,6 +37,11 @@ void sparse_appends(struct sparse *s, unsigned file, uint64_t end)
 	sp->end = max_u64(sp->end, cluster_up(s, end));
 }
 
+uint64_t sparse_end(const struct sparse *s, unsigned file)
+{
+	return s->files[file].space.end;
+}
+
 struct td_node *sparse_parent(const struct sparse *s)
 {
 	return s->parent;

@@ -50,6 +50,7 @@ static struct child *get(struct sparse *s, struct td_pool *p, struct task *t,
 		task_wait(t, wait);
 		return NULL;
 	}
+	*(p == s->children ? &s->children_out : &s->parents_out) += 1;
 	r->flags = 0;
 	r->iov = NULL;
 	r->iovcnt = 0;
@@ -76,6 +77,7 @@ void child_put(struct child *c)
 	struct sparse *s = c->s;
 	struct list *wait = c->file ? &s->child_wait : &s->parent_wait, *e;
 
+	*(c->file ? &s->children_out : &s->parents_out) -= 1;
 	td_pool_put(c->file ? s->children : s->parents, c->r);
 	e = list_pop(wait);
 	if (e)

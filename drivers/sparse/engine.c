@@ -69,6 +69,14 @@ int slot_end(struct sparse *s, int res)
 	return res;
 }
 
+static void wake_some(struct sparse *s, struct list *from, unsigned n)
+{
+	struct list *e;
+
+	for (; n && (e = list_pop(from)); n--)
+		task_ready(s, container_of(e, struct task, link));
+}
+
 /* Those that are ready now: what they make ready has its turn in the next one. */
 static void run_ready(struct loop_work *w)
 {
@@ -82,6 +90,12 @@ static void run_ready(struct loop_work *w)
 
 		t->run(t);
 	}
+	/* Who was woken may not have needed what he waited for any more. */
+	wake_some(s, &s->cache.ticket_wait, s->cache.tickets);
+	if (s->children)
+		wake_some(s, &s->child_wait, CHILD_MAX - s->children_out);
+	if (s->parents)
+		wake_some(s, &s->parent_wait, PARENT_MAX - s->parents_out);
 }
 
 void engine_init(struct sparse *s)
@@ -185,13 +199,13 @@ static void mark_done(struct worker_job *j)
 	tasks_wake(s, &s->drain_wait);
 }
 
-/* When no round writes to the header besides us. */
+/* When neither a round nor a preparation writes to the header besides us. */
 static void mark(struct task *t)
 {
 	struct sparse *s = container_of(t, struct sparse, mark_task);
 
-	if (s->round.running) {
-		task_wait(t, &s->round.waiters);
+	if (s->round.running || s->first == FIRST_RUNS) {
+		task_wait(t, s->round.running ? &s->round.waiters : &s->first_wait);
 		return;
 	}
 	s->mark_job.run = run_mark;

@@ -87,6 +87,7 @@ static void fill_end(struct fill *f, int err)
 	struct sparse *s = f->s;
 	struct op *o = f->op;
 
+	cache_release(&f->task);
 	if (err && f->run.host != f->run.end) {
 		f->run.zero = false;
 		space_give(s, f->file, &f->run);

@@ -264,6 +264,7 @@ static void rd_run(struct task *t)
 	q->running = false;
 	if (err == SPARSE_WAIT)
 		return;
+	cache_release(t);
 	if (err < 0 && !q->err)
 		q->err = err;
 	if (!q->pending)

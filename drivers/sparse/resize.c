@@ -31,16 +31,21 @@ static void resize_end(struct sparse *s, int err)
 	td_complete(r, err);
 }
 
-static void resized(struct worker_job *j)
+static void settled(struct sparse *s)
 {
-	struct sparse *s = container_of(j, struct sparse, job);
-
-	cache_forget(s);
 	if (!s->ctl_err)
 		td_set_geometry(s->node, s->size, s->node->phys);
 	else if (s->size != s->old_size)
 		s->size = s->old_size;
 	resize_end(s, s->ctl_err);
+}
+
+static void resized(struct worker_job *j)
+{
+	struct sparse *s = container_of(j, struct sparse, job);
+
+	cache_forget(s);	/* the format may have changed tables */
+	settled(s);
 }
 
 static void run_resized(struct worker_job *j)
@@ -60,7 +65,7 @@ static void grown_run(struct task *t)
 		return;
 	s->ctl_err = err;
 	if (err)
-		resized(&s->job);
+		settled(s);	/* tables may be dirty: they stay */
 	else
 		life_run_job(s, run_resized, resized);
 }

@@ -233,6 +233,8 @@ void sparse_cipher(struct sparse *s, struct crypt *c, bool by_host);
  * resize, which may have put tables there; tables may lie anywhere below it, also
  * where the file is shorter. */
 void sparse_appends(struct sparse *s, unsigned file, uint64_t end);
+/* Behind it the engine has handed out nothing, and knows of no free space. */
+uint64_t sparse_end(const struct sparse *s, unsigned file);
 
 /* A file of the image beside the one that was opened (which is file 0), by the
  * name in the image: a plain path, relative to the folder of the image.  In open

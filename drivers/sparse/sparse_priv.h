@@ -300,6 +300,7 @@ struct sparse {
 
 	struct td_pool *children, *parents;
 	struct list child_wait, parent_wait;
+	unsigned children_out, parents_out;
 	uint64_t buf_used;
 	struct list buf_wait;
 

@@ -177,6 +177,8 @@ static int answer(struct making *m)
 		drop(m);
 		return err;
 	}
+	/* Making it takes tickets: who waits for it must not have the last ones. */
+	cache_release(m->s->now);
 	task_wait(m->s->now, &m->waiters);
 	return SPARSE_WAIT;
 }

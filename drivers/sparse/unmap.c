@@ -135,6 +135,7 @@ static int step(struct op *o, bool *gone)
 				   cluster_up(s, o->pos + len));
 
 	if (f && f->c0 <= o->pos) {
+		cache_release(&o->task);
 		task_wait(&o->task, &f->waiters);
 		return SPARSE_WAIT;
 	}
@@ -171,6 +172,7 @@ static void unmap_run(struct task *t)
 	o->busy = false;
 	if (err == SPARSE_WAIT)
 		return;
+	cache_release(t);
 	if (err < 0 && !o->err)
 		o->err = err;
 	if (!o->pending)

@@ -359,6 +359,7 @@ static void write_run(struct task *t)
 	o->busy = false;
 	if (err == SPARSE_WAIT)
 		return;
+	cache_release(t);	/* another part failed while this one waited */
 	if (err < 0 && !o->err)
 		o->err = err;
 	if (!o->pending)
