@@ -97,6 +97,8 @@ def impossible(o):
         (o['l2'] == 'ext' and size > cs * cs // 16 * 4 * M,
          'more than an L1 table of 32 MiB can map'),
         (o['size'] == '2P' and cs not in (64 * K, 2 * M), 'once is enough: a large L1'),
+        (o['size'] == '2P' and o['snapshots'] == 'vmstate',
+         'QEMU puts the state behind the largest L1'),
         (o['size'] == '0' and (o['backing'], o['snapshots'], o['lazy'], o['pack']) !=
          ('none', '0', 'off', 'none'), 'an empty disk holds nothing'),
         (size < 65536 and (o['snapshots'] in ('larger', 'vmstate') or
