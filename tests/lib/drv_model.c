@@ -25,7 +25,8 @@
 #include "drv_rig.h"
 #include "loop/loop.h"
 
-#define CANDIDATES 80		/* more than the depth, so always enough */
+#define CANDIDATES 256		/* of a sector: while a slow request is in flight those
+				 * that overtake it all stay possible */
 #define STAMP_ZERO 0u
 #define STAMP_ANY UINT32_MAX	/* discarded: undefined */
 
