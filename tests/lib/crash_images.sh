@@ -131,12 +131,8 @@ crash_image()
 		*) o=$o,encrypt.format=aes ;;
 		esac
 		printf secret >"$d/key"
-		# It measures its time, now and then to no avail.
-		for _ in 1 2 3 4 5; do
-			qemu-img create -q -f qcow2 --object secret,id=s,file="$d/key" \
-				-o "$o" "$IMG" 3M 2>"$T/create.err" && break
-		done
-		[ -s "$IMG" ] || return 1
+		qemu_img_luks create -q -f qcow2 --object secret,id=s,file="$d/key" \
+			-o "$o" "$IMG" 3M || return 1
 		truncate -s 3M "$d/initial"
 		INITIAL=$d/initial
 		CRASH_OPTS="--key $d/key --crypt ${name#qcow2-}" ;;

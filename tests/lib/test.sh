@@ -85,11 +85,11 @@ requires()
 		command -v "$_c" >/dev/null 2>&1 || skip "needs the program $_c"
 	done
 }
-# qemu_img_luks ARGUMENTS: qemu-img create or convert to an image with LUKS.  On a
-# busy machine it cannot always measure its own time, and says so.
+# qemu_img_luks ARGUMENTS: qemu-img create or convert to an image with LUKS.  It
+# measures its own time, in an account that a young process often finds empty.
 qemu_img_luks()
 {
-	for _try in 1 2 3 4 5 6 7 8; do
+	for _try in $(seq 300); do
 		qemu-img "$@" 2>"$T/luks.err" && return
 		grep -q 'accurate CPU usage' "$T/luks.err" || break
 	done
