@@ -29,7 +29,12 @@ LDFLAGS += -Wl,-z,relro,-z,now $(if $(SAN),-fsanitize=$(SAN))
 RING_CLIENT := $(wildcard lib/tapring/*.c)
 LIB_SRC := $(filter-out $(RING_CLIENT),$(wildcard lib/*.c lib/*/*.c))
 DRV_SRC := $(wildcard drivers/*.c drivers/*/*.c)
-TAPDISK_SRC := $(wildcard tapdisk/*.c tapdisk/*/*.c tapdisk/*/*/*.c)
+# Xen's libraries, if they are there; HAVE_XEN= builds without them.
+ifeq ($(origin HAVE_XEN),undefined)
+HAVE_XEN := $(shell pkg-config --exists xengnttab xenevtchn xenstore 2>/dev/null && test -e tapdisk/ring/xen.c && echo 1)
+endif
+TAPDISK_SRC := $(filter-out $(if $(HAVE_XEN),%/xen_none.c,%/xen.c %/xen_host.c \
+	%/xen_pages.c),$(wildcard tapdisk/*.c tapdisk/*/*.c tapdisk/*/*/*.c))
 CTRL_SRC := $(wildcard ctl/blktapctrl/*.c)
 TAPCTL_SRC := $(wildcard ctl/tap-ctl/*.c)
 TAPIO_SRC := $(wildcard tools/tap-io/*.c)
@@ -59,7 +64,7 @@ LIBS := -laio -lz -lpthread
 DRV_LIBS := $(LIBS) -ljansson -lzstd -ldeflate -lcrypto -largon2
 # Argon2's threads end by pthread_exit(), for which glibc loads libgcc_s: in its
 # sandbox a tapdisk could not.
-TAPDISK_LIBS := $(DRV_LIBS) -lseccomp \
+TAPDISK_LIBS := $(DRV_LIBS) -lseccomp $(if $(HAVE_XEN),-lxengnttab -lxenevtchn) \
 	-Wl,--push-state,--no-as-needed -lgcc_s -Wl,--pop-state
 CTRL_LIBS := $(LIBS) -ljansson
 TAPIMG_LIBS := $(DRV_LIBS)

@@ -80,6 +80,14 @@ enum tap_type {
 				 * descriptor answers (TAP_FD_FILE), or: */
 	TAP_FILE_RSP	= 31,	/* status < 0 and why */
 
+	TAP_XEN_CONNECT	= 32,	/* struct tap_xen_connect: serve a guest's vbd */
+	TAP_XEN_CONNECT_RSP = 33, /* -EEXIST: it is connected already */
+	TAP_XEN_DISCONNECT = 34, /* struct tap_xen_vbd: let go of it */
+	TAP_XEN_DISCONNECT_RSP = 35, /* nothing is in flight, mapped or bound;
+				 * -ENOENT: it is not connected */
+	TAP_XEN_BROKEN	= 36,	/* tapdisk tells, nobody answers: struct
+				 * tap_xen_broken.  As after a DISCONNECT */
+
 	/* tap-ctl asks, blktapctrl answers.  Payload: struct tap_verb; answer
 	 * as said, and after failure the whole line: who, act and reason. */
 	TAP_CTL_LIST	= 64,	/* -> struct tap_disk each, TAP_MORE; an empty
@@ -104,6 +112,9 @@ enum tap_type {
 	TAP_CTL_KEY	= 100,	/* no payload, and with its first byte a sealed
 				 * memfd: a key for what the next request of this
 				 * connection opens (CREATE, OPEN, UNPAUSE) */
+	TAP_CTL_XEN_ATTACH = 102,
+	TAP_CTL_XEN_DETACH = 104,
+	TAP_CTL_XEN_LIST = 106,
 };
 
 /* Open flags of TAP_PARAMS, TAP_RESUME, tap_verb and tap_disk. */
@@ -172,6 +183,43 @@ struct tap_hello_rsp {
 	char spec[];		/* to the end of the payload */
 };
 
+/* A guest's block device, by its numbers in xenstore. */
+struct tap_xen_vbd {
+	uint32_t domid, devid;
+};
+_Static_assert(sizeof(struct tap_xen_vbd) == 8, "wire layout");
+
+enum tap_xen_flag {
+	TAP_XEN_PERSISTENT	= 1u << 0, /* grants stay valid: both ends said
+					    * feature-persistent */
+	TAP_XEN_READONLY	= 1u << 1, /* this guest may not write */
+	TAP_XEN_RECONNECT	= 1u << 2, /* the rings were served before: go on */
+};
+
+#define TAP_XEN_QUEUES	8u
+#define TAP_XEN_ORDER	4u		/* 1 << order pages a ring */
+#define TAP_XEN_DEVICES	16u		/* connected to one disk at a time */
+#define TAP_XEN_DOMID_MAX 0x7fefu	/* the others are Xen's own */
+
+/* What a guest wrote into xenstore, all of it hostile. */
+struct tap_xen_connect {
+	struct tap_xen_vbd vbd;
+	uint16_t queues;	/* 1 .. TAP_XEN_QUEUES */
+	uint16_t order;		/* 0 .. TAP_XEN_ORDER */
+	uint16_t abi;		/* enum tapring_abi */
+	uint16_t flags;		/* TAP_XEN_* */
+	uint16_t max_indirect;	/* segments that we offered; 0: none */
+	uint16_t pad;
+	uint32_t evtchn[TAP_XEN_QUEUES];
+	uint32_t ref[TAP_XEN_QUEUES][1u << TAP_XEN_ORDER];
+};
+_Static_assert(sizeof(struct tap_xen_connect) == 564, "wire layout");
+
+struct tap_xen_broken {
+	struct tap_xen_vbd vbd;
+	char why[];		/* to the end of the payload */
+};
+
 struct tap_file_ask {
 	uint32_t flags;		/* TAP_OPEN_* */
 	char path[];		/* to the end of the payload */
@@ -184,13 +232,18 @@ enum tap_fd_kind {
 	TAP_FD_NBD	= 3,	/* listening socket of NBD clients */
 	TAP_FD_KEY	= 4,	/* a key for the PARAMS or RESUME of that id; a
 				 * RESUME without keys has those of before */
+	TAP_FD_XENSTAT	= 7,	/* a file of TAP_XENSTAT_BYTES for the counters
+				 * of vbd `id` of domain `domid`, which is
+				 * connected: struct vbd3_stats at its start */
 };
+
+#define TAP_XENSTAT_BYTES 4096u
 
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */
 	uint32_t kind;		/* enum tap_fd_kind */
 	uint32_t id;		/* of the TAP_FILE, PARAMS, RESUME; else 0 */
-	uint32_t pad;
+	uint32_t domid;		/* of XENSTAT; else 0 */
 };
 
 /* What tap-ctl sends; fields that a verb does not use are -1 or 0. */

@@ -28,6 +28,7 @@
 #include "keyring.h"
 #include "loop/loop.h"
 #include "msg.h"
+#include "ring/xen.h"
 #include "td_driver.h"
 
 #define OUT_MAX (256 * KiB)
@@ -60,6 +61,7 @@ struct control {
 	int ring_fd, nbd_fd;	/* arrived, not used yet; -1 */
 	struct ring_server *ring;
 	struct nbd_server *nbd;
+	struct xen_rings *xen;
 
 	struct keyring keys;
 	struct params waiting;	/* for its keys; type 0: nothing waits */
@@ -515,6 +517,80 @@ static void do_debug(struct control *c, const struct msg *m)
 	reply(c, TAP_DEBUG, m->hdr->id, NULL, 0);
 }
 
+/* Guests of Xen.  Their rings come and go beside the disk's operations. */
+
+struct xen_op {
+	struct control *c;
+	uint32_t id;
+	unsigned daemon;
+};
+
+static void do_xen_connect(struct control *c, const struct msg *m)
+{
+	struct tap_xen_connect x;
+	const char *why = NULL;
+	int err;
+
+	memcpy(&x, m->body, sizeof(x));
+	err = xen_connect(c->xen, &x, &why);
+	if (err)
+		reply_err(c, TAP_XEN_CONNECT, m->hdr->id, err, why);
+	else
+		reply(c, TAP_XEN_CONNECT, m->hdr->id, NULL, 0);
+}
+
+static void xen_gone(void *arg, int err)
+{
+	struct xen_op *op = arg;
+	struct control *c = op->c;
+
+	if (op->daemon != c->daemons)
+		log_dbg(LOG_CTL, "who asked to disconnect a guest is gone");
+	else if (err)
+		reply_err(c, TAP_XEN_DISCONNECT, op->id, err, NULL);
+	else
+		reply(c, TAP_XEN_DISCONNECT, op->id, NULL, 0);
+	free(op);
+}
+
+static void do_xen_disconnect(struct control *c, const struct msg *m)
+{
+	struct xen_op *op = malloc(sizeof(*op));
+	struct tap_xen_vbd vbd;
+	int err = -ENOMEM;
+
+	memcpy(&vbd, m->body, sizeof(vbd));
+	if (op) {
+		*op = (struct xen_op){ c, m->hdr->id, c->daemons };
+		err = xen_disconnect(c->xen, &vbd, xen_gone, op);
+	}
+	if (err) {
+		free(op);
+		reply_err(c, TAP_XEN_DISCONNECT, m->hdr->id, err, NULL);
+	}
+}
+
+static void xen_broken(void *arg, const struct tap_xen_vbd *vbd, const char *why)
+{
+	struct control *c = arg;
+	struct tap_xen_broken b = { *vbd };
+	size_t len = strnlen(why, TAP_TEXT_MAX);
+	struct msg_out o;
+
+	memcpy(o.body, &b, sizeof(b));
+	memcpy(o.body + sizeof(b), why, len);
+	msg_seal(&o, TAP_XEN_BROKEN, 0, 0, 0, (uint32_t)(sizeof(b) + len));
+	send_out(c, &o);
+}
+
+static void got_xenstat(void *arg, uint32_t domid, uint32_t devid, int fd)
+{
+	struct control *c = arg;
+	struct tap_xen_vbd vbd = { domid, devid };
+
+	xen_stats_to(c->xen, &vbd, fd);
+}
+
 /* The loop ends; what still runs (a second SIGTERM) ends with the process. */
 static void leave(struct control *c)
 {
@@ -585,6 +661,8 @@ static const struct {
 	{ TAP_DEBUG, 0, do_debug },
 	{ TAP_DETACH, 0, do_detach },
 	{ TAP_FILE_RSP, 0, do_file_rsp },
+	{ TAP_XEN_CONNECT, sizeof(struct tap_xen_connect), do_xen_connect },
+	{ TAP_XEN_DISCONNECT, sizeof(struct tap_xen_vbd), do_xen_disconnect },
 };
 
 static void handle(struct control *c, const struct msg *m)
@@ -643,7 +721,9 @@ static int ask_file(void *arg, unsigned id, const char *path, unsigned flags)
 	return send_out(c, &o);
 }
 
-static const struct files_ops files_ops = { ask_file, got_socket, got_key };
+static const struct files_ops files_ops = {
+	ask_file, got_socket, got_key, got_xenstat,
+};
 
 struct control *control_new(struct loop *l, struct disk *d,
 			    const struct control_fds *fds, uid_t uid)
@@ -662,9 +742,12 @@ struct control *control_new(struct loop *l, struct disk *d,
 	c->out.fn = out_ready;
 	c->in.fd = fds->pipe_in;
 	c->in.fn = in_ready;
+	c->xen = xen_rings_new(l, d, xen_broken, c);
+	if (!c->xen)
+		goto fail;
 	c->files = files_new(l, fds->files, uid, &files_ops, c);
 	if (!c->files)
-		goto fail;
+		goto fail_xen;
 	/* Edge-triggered: a pipe without a writer is ready (hung up) for ever. */
 	err = loop_fd_add(l, &c->in, EPOLLIN | EPOLLET);
 	if (err) {
@@ -674,6 +757,8 @@ struct control *control_new(struct loop *l, struct disk *d,
 	return c;
 fail_files:
 	files_free(c->files);
+fail_xen:
+	xen_rings_free(c->xen);
 fail:
 	msg_queue_free(&c->queue);
 	free(c);
@@ -685,6 +770,7 @@ void control_free(struct control *c)
 	if (c->out_armed)
 		loop_fd_del(c->loop, &c->out);
 	loop_fd_del(c->loop, &c->in);
+	xen_rings_free(c->xen);
 	files_free(c->files);
 	close(c->in.fd);
 	close(c->out.fd);

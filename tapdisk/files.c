@@ -105,6 +105,9 @@ static void take(struct files *f, const struct tap_fd_msg *m, int fd)
 	case TAP_FD_KEY:
 		f->ops->key(f->arg, m->id, fd);
 		return;
+	case TAP_FD_XENSTAT:
+		f->ops->xenstat(f->arg, m->domid, m->id, fd);
+		return;
 	}
 	log_warn("a descriptor that nobody asked for was closed");
 	close(fd);

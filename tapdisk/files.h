@@ -16,6 +16,8 @@ struct files_ops {
 	void (*socket)(void *arg, unsigned kind, int fd);
 	/* A key has come (TAP_FD_KEY); fd -1: none will come any more. */
 	void (*key)(void *arg, uint32_t id, int fd);
+	/* Where a guest's counters go (TAP_FD_XENSTAT). */
+	void (*xenstat)(void *arg, uint32_t domid, uint32_t devid, int fd);
 };
 
 /* listen_fd: RUNDIR/tapfdN.sock, ours from now on.  Its peers must be root or

@@ -29,6 +29,7 @@
 #include "io/io.h"
 #include "loop/loop.h"
 #include "loop/worker.h"
+#include "ring/xen.h"
 #include "sandbox.h"
 #include "standalone.h"
 #include "tap_proto.h"
@@ -114,6 +115,7 @@ static void features(void)
 	printf("version %s\n", BLKTAP_VERSION);
 	printf("rings native x86_32 x86_64 indirect multi-page multi-queue\n");
 	printf("exports ring nbd\n");
+	printf("%s\n", xen_built_in ? "xen vbd" : "built without Xen");
 	for (const struct td_driver *const *d = td_drivers; *d; d++) {
 		printf("%s %s", (*d)->kind == TD_FILTER ? "filter" : "type",
 		       (*d)->name);
@@ -420,6 +422,7 @@ static void finish(void)
 	keys_wipe(&self.keys);
 	workers_free(self.workers);
 	io_queue_free(self.io);
+	xen_host_close();
 	loop_free(self.loop);
 }
 
@@ -427,6 +430,7 @@ int main(int argc, char **argv)
 {
 	struct config c = { .poll_us = 50, .log = LOG_TO_STDERR,
 			    .level = LOG_LVL_INFO };
+	struct sandbox_ioctl xen[XEN_IOCTLS];
 	int status, err;
 
 	status = parse(argc, argv, &c);
@@ -435,11 +439,13 @@ int main(int argc, char **argv)
 	log_open(c.log, "tapdisk", c.level);
 	for (const struct td_driver *const *d = td_drivers; *d; d++)
 		ASSERT(!td_driver_check(*d));
+	if (!c.foreground)
+		xen_host_open();
 	if (start(&c))
 		return 1;
 	/* A disk without blktapctrl opens its files itself. */
 	if (!c.no_sandbox && !c.foreground) {
-		err = sandbox_enter();
+		err = sandbox_enter(xen, xen_host_ioctls(xen));
 		if (err) {
 			log_err("cannot give up privileges: %s", strerror(-err));
 			return 1;

@@ -63,7 +63,7 @@ static const int fcntls[] = {
 	F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_GET_SEALS,
 };
 
-static int allow(scmp_filter_ctx f)
+static int allow(scmp_filter_ctx f, const struct sandbox_ioctl *extra, unsigned n)
 {
 	int err = 0;
 
@@ -109,10 +109,14 @@ static int allow(scmp_filter_ctx f)
 	for (size_t i = 0; i < ARRAY_SIZE(ioctls) && !err; i++)
 		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 			SCMP_A1(SCMP_CMP_EQ, ioctls[i], 0));
+	for (unsigned i = 0; i < n && !err; i++)
+		err = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 2,
+			SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)extra[i].fd, 0),
+			SCMP_A1(SCMP_CMP_EQ, extra[i].request, 0));
 	return err;
 }
 
-int sandbox_enter(void)
+int sandbox_enter(const struct sandbox_ioctl *extra, unsigned n)
 {
 	scmp_filter_ctx f;
 	int err;
@@ -127,7 +131,7 @@ int sandbox_enter(void)
 	f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	if (!f)
 		return -ENOMEM;
-	err = allow(f);
+	err = allow(f, extra, n);
 	if (!err)
 		err = seccomp_load(f);
 	seccomp_release(f);

@@ -159,7 +159,7 @@ static int run(int (*fn)(void))
 
 	assert_true(pid >= 0);
 	if (!pid) {
-		if (sandbox_enter())
+		if (sandbox_enter(NULL, 0))
 			_exit(99);
 		_exit(fn() ? 1 : 0);
 	}
@@ -213,7 +213,7 @@ static int setup(void **state)
 		return -1;
 	other = fork();
 	if (!other) {
-		int err = sandbox_enter();
+		int err = sandbox_enter(NULL, 0);
 
 		if (write(up[1], "", err ? 0 : 1) < 0)
 			_exit(1);
