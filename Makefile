@@ -79,6 +79,7 @@ help:
 	@echo 'check-asan         the same under ASan and UBSan'
 	@echo 'check-tsan         what has threads, under TSan'
 	@echo 'check-valgrind     unit tests under valgrind'
+	@echo 'check-xen          guests on Xen under QEMU; -full: all cases'
 	@echo 'check-long         random faults and long differential runs'
 	@echo 'fuzz               libFuzzer targets, SECONDS=$(SECONDS) each'
 	@echo 'bench              speed against peers, into bench/out/'
@@ -157,4 +158,4 @@ clean:
 	rm -rf build build-*
 
 .SECONDARY:
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -name xen-cache -prune -o -name '*.d' -print 2>/dev/null)

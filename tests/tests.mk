@@ -10,13 +10,14 @@ FUNC_SH := $(sort $(wildcard tests/func/*.sh) $(wildcard tests/interop/*.sh) \
 # A program of tests/func that no script names is a test by itself.
 FUNC_ALONE = $(shell for p in $(notdir $(FUNC)); do \
 	grep -qsw -- "$$p" $(FUNC_SH) || echo $(BUILD)/func/$$p; done)
+GUESTIO := $(BUILD)/xen/guestio
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 
 .PHONY: tests check check-unit check-func check-asan check-tsan check-valgrind
 .PHONY: check-long check-warnings fuzz fuzz-run
 
 # All that the tests need, built.
-tests: all $(UNIT) $(FUNC) $(CRASH)
+tests: all $(UNIT) $(FUNC) $(CRASH) $(if $(SAN),,$(GUESTIO))
 
 check: tests
 	@$(TEST_ENV) $(RUN_TESTS) tests/headers.sh tests/docs.sh \
@@ -58,6 +59,16 @@ VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full \
 check-valgrind: $(UNIT)
 	@$(TEST_ENV) $(RUN_TESTS) -t 360 -w '$(VALGRIND)' \
 		$(filter-out $(addprefix %/,$(IMAGES) drv_luks),$(UNIT))
+
+# Guests on real Xen, emulated by QEMU; a unit of the count is one case on one
+# version of Xen.  T='name...' are some of the cases, -full all of them.
+.PHONY: check-xen check-xen-full
+check-xen: all $(GUESTIO)
+	@$(TEST_ENV) tests/xen/run $(T)
+check-xen-full: all $(GUESTIO)
+	@$(TEST_ENV) tests/xen/run --full $(T)
+$(GUESTIO): $(BUILD)/tests/xen/guestio.o
+	$(call link,-static -pthread)
 
 # Both compilers, warnings as errors, everything.
 check-warnings:
