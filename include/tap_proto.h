@@ -121,6 +121,9 @@ enum tap_type {
 enum tap_open_flag {
 	TAP_OPEN_RDONLY		= 1u << 0,
 	TAP_OPEN_NO_DIRECT	= 1u << 1,
+	TAP_OPEN_RECOVER	= 1u << 2,	/* of PARAMS alone: the disk was another
+						 * tapdisk's, which has died; what it
+						 * left in the journal holds */
 	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME alone: how
 						 * many TAP_FD_KEY belong to it */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
@@ -232,12 +235,16 @@ enum tap_fd_kind {
 	TAP_FD_NBD	= 3,	/* listening socket of NBD clients */
 	TAP_FD_KEY	= 4,	/* a key for the PARAMS or RESUME of that id; a
 				 * RESUME without keys has those of before */
+	TAP_FD_JOURNAL	= 5,	/* before PARAMS: RUNDIR/journalN, for reading and
+				 * writing, TAP_JOURNAL_BYTES long, zeroes at first;
+				 * what rings have in flight.  It may have holes */
 	TAP_FD_XENSTAT	= 7,	/* a file of TAP_XENSTAT_BYTES for the counters
 				 * of vbd `id` of domain `domid`, which is
 				 * connected: struct vbd3_stats at its start */
 };
 
 #define TAP_XENSTAT_BYTES 4096u
+#define TAP_JOURNAL_BYTES (4096u + 16u * (4096u + 8u * 512u * 128u))
 
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */

@@ -28,6 +28,7 @@
 #include "keyring.h"
 #include "loop/loop.h"
 #include "msg.h"
+#include "ring/journal.h"
 #include "ring/xen.h"
 #include "td_driver.h"
 
@@ -62,6 +63,7 @@ struct control {
 	struct ring_server *ring;
 	struct nbd_server *nbd;
 	struct xen_rings *xen;
+	struct journal *journal;	/* or NULL */
 
 	struct keyring keys;
 	struct params waiting;	/* for its keys; type 0: nothing waits */
@@ -323,6 +325,7 @@ static void newdev_try(struct control *c)
 		return;
 	}
 	c->ring_fd = -1;
+	ring_server_journal(c->ring, c->journal);
 	c->nbd = nbd_server_new(c->loop, c->disk, c->nbd_fd, c->newdev.minor);
 	if (!c->nbd) {
 		int err = -errno;
@@ -366,6 +369,25 @@ static void got_socket(void *arg, unsigned kind, int fd)
 	newdev_try(c);
 }
 
+/* The first that comes is kept: fronts may use it. */
+static void got_record(void *arg, unsigned kind, int fd)
+{
+	struct control *c = arg;
+	int err;
+
+	(void)kind;
+	if (c->journal) {
+		close(fd);
+		return;
+	}
+	err = journal_new(fd, &c->journal);
+	if (err)
+		log_warn("no journal, rings will not outlive this process: %s",
+			 strerror(-err));
+	else if (c->ring)
+		ring_server_journal(c->ring, c->journal);
+}
+
 static unsigned keys_of(const struct params *p)
 {
 	return (p->flags & TAP_OPEN_KEYS) >> TAP_OPEN_KEYS_SHIFT;
@@ -390,6 +412,8 @@ static void params_do(struct control *c, const struct params *p)
 		disk_resume(c->disk, p->spec, node_flags(p->flags), op_done, op);
 	} else {
 		KILL_POINT("open");
+		if (first && c->journal && !(p->flags & TAP_OPEN_RECOVER))
+			journal_reset(c->journal);
 		disk_open(c->disk, p->spec, node_flags(p->flags), op_done, op);
 	}
 }
@@ -418,6 +442,7 @@ static void params(struct control *c, const struct msg *m)
 	struct params *p = &c->waiting;
 	struct tap_params fixed;
 
+	files_drain(c->files);
 	if (p->type) {
 		reply_err(c, m->hdr->type, m->hdr->id, -EBUSY,
 			  "another open waits for its keys");
@@ -722,7 +747,7 @@ static int ask_file(void *arg, unsigned id, const char *path, unsigned flags)
 }
 
 static const struct files_ops files_ops = {
-	ask_file, got_socket, got_key, got_xenstat,
+	ask_file, got_socket, got_record, got_key, got_xenstat,
 };
 
 struct control *control_new(struct loop *l, struct disk *d,
@@ -775,9 +800,15 @@ void control_free(struct control *c)
 	close(c->in.fd);
 	close(c->out.fd);
 	drop_sockets(c);
+	journal_free(c->journal);
 	keyring_wipe(&c->keys);
 	msg_queue_free(&c->queue);
 	free(c);
+}
+
+struct journal *control_journal(struct control *c)
+{
+	return c->journal;
 }
 
 struct files *control_files(struct control *c)

@@ -8,6 +8,7 @@
 struct control;
 struct disk;
 struct files;
+struct journal;
 struct loop;
 
 struct control_fds {
@@ -22,6 +23,8 @@ struct control *control_new(struct loop *l, struct disk *d,
 			    const struct control_fds *fds, uid_t uid);
 void control_free(struct control *c);
 
+/* Where fronts keep their records, or NULL: none has come. */
+struct journal *control_journal(struct control *c);
 struct files *control_files(struct control *c);
 
 /* Close the disk as DETACH would and stop the loop: SIGTERM. */

@@ -108,22 +108,29 @@ static void take(struct files *f, const struct tap_fd_msg *m, int fd)
 	case TAP_FD_XENSTAT:
 		f->ops->xenstat(f->arg, m->domid, m->id, fd);
 		return;
+	case TAP_FD_JOURNAL:
+		f->ops->record(f->arg, m->kind, fd);
+		return;
 	}
 	log_warn("a descriptor that nobody asked for was closed");
 	close(fd);
 }
 
-static void conn_ready(struct loop_fd *lf, uint32_t events)
+void files_drain(struct files *f)
 {
-	struct files *f = container_of(lf, struct files, conn);
 	struct tap_fd_msg m;
-	int fd, n;
+	int fd, n = 0;
 
-	(void)events;
-	while ((n = msg_recv_fd(f->conn.fd, &m, &fd)) == 1)
+	while (f->conn.fd >= 0 && (n = msg_recv_fd(f->conn.fd, &m, &fd)) == 1)
 		take(f, &m, fd);
 	if (n < 0)
 		hang_up(f);
+}
+
+static void conn_ready(struct loop_fd *lf, uint32_t events)
+{
+	(void)events;
+	files_drain(container_of(lf, struct files, conn));
 }
 
 static void listen_ready(struct loop_fd *lf, uint32_t events)

@@ -14,6 +14,8 @@ struct files_ops {
 	int (*ask)(void *arg, unsigned id, const char *path, unsigned flags);
 	/* A listening socket has come: TAP_FD_RING or TAP_FD_NBD. */
 	void (*socket)(void *arg, unsigned kind, int fd);
+	/* A file to keep records in has come: TAP_FD_JOURNAL. */
+	void (*record)(void *arg, unsigned kind, int fd);
 	/* A key has come (TAP_FD_KEY); fd -1: none will come any more. */
 	void (*key)(void *arg, uint32_t id, int fd);
 	/* Where a guest's counters go (TAP_FD_XENSTAT). */
@@ -29,6 +31,8 @@ void files_free(struct files *f);
 /* td_env.file_get's work; fn runs later, once. */
 void files_get(struct files *f, const char *path, unsigned flags,
 	       td_file_fn *fn, void *arg);
+/* What was sent before a message that has come on a pipe is here now too. */
+void files_drain(struct files *f);
 /* TAP_FILE_RSP: the ask was refused. */
 void files_refused(struct files *f, unsigned id, int err, const char *why);
 /* blktapctrl is gone: nobody will answer. */

@@ -12,6 +12,9 @@ struct loop;
 struct ring_server;
 struct ring_server *ring_server_new(struct loop *l, struct disk *d,
 				    int listen_fd, unsigned minor);
+struct journal;
+/* Keep a record of its clients' requests; not while it has clients. */
+void ring_server_journal(struct ring_server *s, struct journal *j);
 void ring_server_free(struct ring_server *s);	/* cuts its clients off */
 
 struct nbd_server;

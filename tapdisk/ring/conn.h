@@ -7,6 +7,7 @@
 #include "base/list.h"
 
 struct disk;
+struct journal;
 struct loop;
 struct ring_conn;
 
@@ -18,6 +19,7 @@ struct ring_conn;
 struct ring_conn_owner {
 	struct list conns;
 	unsigned served, others;
+	struct journal *journal;	/* or NULL */
 };
 
 /* Greet the client of `fd` (ours from now on) and serve it. */

@@ -93,6 +93,11 @@ struct ring_server *ring_server_new(struct loop *l, struct disk *d,
 	return s;
 }
 
+void ring_server_journal(struct ring_server *s, struct journal *j)
+{
+	s->conns.journal = j;
+}
+
 void ring_server_free(struct ring_server *s)
 {
 	ring_conns_cut(&s->conns);
