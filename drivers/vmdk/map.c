@@ -293,6 +293,24 @@ int vmdk_link(struct sparse *s, const struct sparse_link *ln)
 	return 0;
 }
 
+/* One set alone has this table. */
+static int is_half(struct sparse *s, const struct vmdk_extent *e, uint64_t table,
+		   bool *half)
+{
+	unsigned there = 0;
+
+	for (unsigned k = 0; k < e->sets; k++) {
+		struct sparse_at gd;
+		int err = gd_at(s, e, k, table, &gd);
+
+		if (err)
+			return err;
+		there += get_le32(gd.p) != 0;
+	}
+	*half = there && there < e->sets;
+	return 0;
+}
+
 /* Whole grains that become holes, or with a parent grains of zeroes. */
 static int unmap_sparse(struct sparse *s, const struct vmdk *v,
 			const struct vmdk_extent *e, uint64_t off, uint64_t len,
@@ -300,13 +318,17 @@ static int unmap_sparse(struct sparse *s, const struct vmdk *v,
 {
 	uint32_t value = v->parent ? ZEROED : 0;
 	uint64_t n = (len - 1) / e->h.grain + 1, i;
+	uint64_t table = off / e->h.grain / e->h.gtes;
 	struct look l;
-	int err = 0;
+	bool half;
+	int err;
 
 	if (v->parent && !e->h.zeroed)
 		return -EOPNOTSUPP;
-	if (value)
-		err = make_tables(s, e, off / e->h.grain / e->h.gtes);
+	err = is_half(s, e, table, &half);
+	/* Of a table that somebody else is copying the copy must not be older. */
+	if (!err && (value || half))
+		err = make_tables(s, e, table);
 	if (!err)
 		err = look_at(s, e, off, e->sets, &l);
 	if (!err)

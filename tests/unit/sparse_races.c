@@ -1,0 +1,197 @@
+/* What the sparse engine must do when requests meet in a bad moment, or when the store
+ * fails and then does not: each on a store in memory that answers in an order of its
+ * own, over many of its orders. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "image_rig.h"
+#include "mem_store.h"
+
+#define SIZE (8 * MiB)
+#define CLUSTER (64 * KiB)
+#define REQS 4u
+
+static struct rig g;
+static struct mem_store m;
+static const char *dir;
+static char path[4096];
+static uint64_t seed;
+
+/* Requests at times of their own, waited for together. */
+
+struct late {
+	struct loop_timer timer;
+	enum td_op op;
+	uint64_t off, len;
+	struct iovec iov;
+	struct td_req resize;
+	unsigned char buf[2 * CLUSTER];
+	int err;
+};
+
+static struct late late[REQS];
+static unsigned n_late, under_way;
+static bool all_done;
+
+static void one_done(struct td_req *r, int err)
+{
+	struct late *l = r->owner;
+
+	l->err = err;
+	if (r != &l->resize)
+		td_pool_put(g.pool, r);
+	all_done = !--under_way;
+	if (all_done)
+		loop_stop(g.env.loop);
+}
+
+static void start_late(struct loop_timer *t)
+{
+	struct late *l = container_of(t, struct late, timer);
+	bool data = l->op == TD_OP_WRITE || l->op == TD_OP_READ;
+
+	if (l->op == TD_OP_RESIZE) {
+		l->resize = (struct td_req){ .length = l->len, .done = one_done,
+					     .owner = l };
+		td_tree_resize(g.tree, &l->resize);
+		return;
+	}
+	l->iov = (struct iovec){ l->buf, l->len };
+	rig_start(&g, l->op, 0, l->off, l->len, data ? &l->iov : NULL, data, one_done, l);
+}
+
+/* After so many ns; a write's bytes are all `fill`. */
+static struct late *add(enum td_op op, uint64_t off, uint64_t len, int fill,
+			uint64_t ns)
+{
+	struct late *l = &late[n_late++];
+
+	assert_true(n_late <= REQS);
+	assert_true(op == TD_OP_RESIZE || len <= sizeof(l->buf));
+	l->op = op;
+	l->off = off;
+	l->len = len;
+	l->err = 1;
+	memset(l->buf, fill, sizeof(l->buf));
+	loop_timer_init(&l->timer, start_late);
+	loop_timer_set(g.env.loop, &l->timer, ns);
+	under_way++;
+	return l;
+}
+
+static void wait_all(void)
+{
+	all_done = false;
+	rig_run(&g, &all_done);
+	n_late = 0;
+}
+
+static void mem_begin(const char *spec, const struct td_secret *key)
+{
+	rig_init(&g);
+	g.env.secrets = key;
+	g.env.n_secrets = key != NULL;
+	g.env.store = &mem_store_driver;
+	mem_store_init(&m, rig_random(&seed));
+	mem_image_load(&m.file[mem_store_file(&m, "a")].image, path);
+	assert_int_equal(rig_open(&g, spec, 0), 0);
+}
+
+static void mem_end(void)
+{
+	assert_int_equal(rig_close(&g), 0);
+	mem_store_free(&m);
+	rig_free(&g);
+}
+
+static void put(uint64_t at, const void *bytes, size_t len)
+{
+	FILE *f = fopen(path, "r+");
+
+	assert_non_null(f);
+	assert_int_equal(fseek(f, (long)at, SEEK_SET), 0);
+	assert_int_equal(fwrite(bytes, 1, len, f), len);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* A grain table of one set alone is copied for the other while a grain of it is
+ * discarded: the copy must not bring the grain back. */
+static void a_copied_table_does_not_revive_a_grain(void **state)
+{
+	static unsigned char buf[CLUSTER];
+	uint8_t head[512];
+	FILE *f;
+
+	(void)state;
+	assert_int_equal(image_make("vmdk", path, SIZE, NULL, ""), 0);
+	mem_begin("vmdk:a", NULL);
+	memset(buf, 'a', sizeof(buf));
+	assert_int_equal(rig_write(&g, 0, sizeof(buf), buf), 0);
+	assert_int_equal(rig_close(&g), 0);
+	mem_image_save(&m.file[0].image, path);
+	mem_store_free(&m);
+	rig_free(&g);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_int_equal(fread(head, 1, sizeof(head), f), sizeof(head));
+	fclose(f);
+	for (unsigned i = 0; i < 2; i++) {
+		/* The one directory in the first half, then the other in the second. */
+		uint64_t gd = 512 * get_le64(head + (i ? 48 : 56)), was;
+
+		f = fopen(path, "r");
+		fseek(f, (long)gd, SEEK_SET);
+		assert_int_equal(fread(&was, 1, 8, f), 8);
+		fclose(f);
+		put(gd, "\0\0\0\0\0\0\0", 8);
+		for (unsigned k = 0; k < 40; k++) {
+			struct late *w, *d;
+
+			mem_begin("vmdk:a", NULL);
+			w = add(TD_OP_WRITE, 3 * CLUSTER, 4096, 'b', 0);
+			d = add(TD_OP_DISCARD, 0, CLUSTER, 0, k * 8000);
+			wait_all();
+			assert_int_equal(w->err, 0);
+			assert_int_equal(d->err, 0);
+			assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL), 0);
+			assert_int_equal(rig_read(&g, 0, sizeof(buf), buf), 0);
+			for (unsigned b = 0; b < sizeof(buf); b++)
+				assert_int_equal(buf[b], 0);
+			mem_end();
+		}
+		put(gd, &was, 8);
+	}
+}
+
+static int begin(void **state)
+{
+	(void)state;
+	seed = rig_seed();
+	dir = rig_dir(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	snprintf(path, sizeof(path), "%s/a", dir);
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	rig_dir_remove(dir);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_copied_table_does_not_revive_a_grain),
+	};
+
+	return cmocka_run_group_tests(tests, begin, end);
+}
