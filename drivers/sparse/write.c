@@ -33,7 +33,10 @@ void op_part_done(struct op *o, int err)
 {
 	if (err && !o->err)
 		o->err = err;
-	if (!--o->pending && !o->busy && list_empty(&o->task.link))
+	if (--o->pending)
+		return;
+	tasks_wake(o->s, &o->s->drain_wait);	/* writers_there() */
+	if (!o->busy && list_empty(&o->task.link))
 		o->task.run(&o->task);
 }
 
@@ -162,16 +165,15 @@ bool reads_zero(const struct sparse *s, const struct sparse_extent *x,
 	       (x->kind == SPARSE_HOLE && (!s->parent || off >= s->parent->size));
 }
 
-/* Other operations under way that write to [from, to). */
+/* Other operations under way that write to [from, to): all that came before, and of
+ * those that came later the ones that have begun to (others wait for us). */
 static bool writers_there(const struct op *me, uint64_t from, uint64_t to)
 {
 	list_for_each(e, &me->s->running) {
 		const struct op *o = container_of(e, struct op, running);
 
-		if (o->seq >= me->seq)
-			return false;
-		if (o->writes && o->r->offset < to &&
-		    from < o->r->offset + o->r->length)
+		if (o != me && o->writes && (o->seq < me->seq || o->pending) &&
+		    o->r->offset < to && from < o->r->offset + o->r->length)
 			return true;
 	}
 	return false;

@@ -171,6 +171,37 @@ static void a_copied_table_does_not_revive_a_grain(void **state)
 	}
 }
 
+/* A write of parts of two encrypted sectors waits for one that writes the second, while
+ * one that came later writes the first: that must not be lost. */
+static void a_part_and_a_whole_sector(void **state)
+{
+	static unsigned char buf[2048];
+	static const struct td_secret key = { (const unsigned char *)"k", 1 };
+	unsigned char aes[4] = { 0, 0, 0, 1 };
+
+	(void)state;
+	assert_int_equal(image_make("qcow2", path, SIZE, NULL, "compat=0.10"), 0);
+	put(32, aes, sizeof(aes));
+	for (unsigned k = 0; k < 200; k++) {
+		struct late *older, *part, *younger;
+
+		mem_begin("qcow2:a", &key);
+		memset(buf, 'o', sizeof(buf));
+		assert_int_equal(rig_write(&g, 0, sizeof(buf), buf), 0);
+		older = add(TD_OP_WRITE, 512, 512, '1', 0);
+		part = add(TD_OP_WRITE, 500, 100, '2', 1000);
+		younger = add(TD_OP_WRITE, 0, 512, '3', 2000 + k * 400);
+		wait_all();
+		assert_int_equal(older->err | part->err | younger->err, 0);
+		assert_int_equal(rig_read(&g, 0, sizeof(buf), buf), 0);
+		for (unsigned i = 0; i < 500; i++)
+			assert_int_equal(buf[i], '3');
+		for (unsigned i = 600; i < 1024; i++)
+			assert_int_equal(buf[i], '1');
+		mem_end();
+	}
+}
+
 static int begin(void **state)
 {
 	(void)state;
@@ -191,6 +222,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_copied_table_does_not_revive_a_grain),
+		cmocka_unit_test(a_part_and_a_whole_sector),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
