@@ -28,6 +28,7 @@ void task_init(struct task *t, void (*run)(struct task *t))
 void task_wait(struct task *t, struct list *on)
 {
 	ASSERT(list_empty(&t->link));
+	t->told = 0;
 	list_add(on, &t->link);
 }
 
@@ -46,6 +47,13 @@ void tasks_wake(struct sparse *s, struct list *from)
 	while ((e = list_pop(from)))
 		list_add(&s->ready, e);
 	loop_defer(s->node->env->loop, &s->work);
+}
+
+void tasks_tell(struct sparse *s, struct list *from, int err)
+{
+	list_for_each(e, from)
+		container_of(e, struct task, link)->told = err;
+	tasks_wake(s, from);
 }
 
 void slot_begin(struct sparse *s, struct task *t)
@@ -145,14 +153,11 @@ static void first_done(struct worker_job *j)
 
 	cache_forget(s);	/* it may have changed tables */
 	s->first = s->first_err ? FIRST_NO : FIRST_DONE;
-	if (s->first_err) {	/* who waits hears of it; who comes later tries */
-		if (log_allowed(&s->limit))
-			td_warn(s->node, "cannot prepare %s for writing: %s",
-				s->node->arg, strerror(-s->first_err));
-		list_for_each(e, &s->first_wait)
-			s->first_fail++;
-	}
-	tasks_wake(s, &s->first_wait);
+	if (s->first_err && log_allowed(&s->limit))
+		td_warn(s->node, "cannot prepare %s for writing: %s", s->node->arg,
+			strerror(-s->first_err));
+	/* Who waits hears of it; who comes later tries. */
+	tasks_tell(s, &s->first_wait, s->first_err);
 }
 
 int first_write(struct sparse *s, struct task *t)
@@ -163,10 +168,8 @@ int first_write(struct sparse *s, struct task *t)
 	case FIRST_DONE:
 		return 0;
 	case FIRST_NO:
-		if (s->first_fail) {
-			s->first_fail--;
-			return s->first_err;
-		}
+		if (t->told)
+			return t->told;
 		s->first = FIRST_RUNS;
 		s->job.run = run_first;
 		s->job.done = first_done;

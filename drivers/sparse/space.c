@@ -111,12 +111,8 @@ static void refill_end(struct sparse_file *f, int err)
 
 	sp->refilling = false;
 	table_forget(f->s, (unsigned)(f - f->s->files));
-	sp->fail = 0;
 	sp->err = err;
-	if (err)
-		list_for_each(e, &sp->waiters)
-			sp->fail++;
-	tasks_wake(f->s, &sp->waiters);
+	tasks_tell(f->s, &sp->waiters, err);
 }
 
 static void got_run(struct sparse_file *f)
@@ -323,7 +319,9 @@ int space_take(struct sparse *s, unsigned file, uint64_t want, struct task *t,
 {
 	struct sparse_file *f = &s->files[file];
 	struct space *sp = &f->space;
+	int told = t->told;
 
+	t->told = 0;
 	if (f->rdonly)
 		return -EROFS;
 	if (sp->now.host == sp->now.end && !pop_run(&sp->claimed, &sp->now)) {
@@ -331,10 +329,8 @@ int space_take(struct sparse *s, unsigned file, uint64_t want, struct task *t,
 		sp->next.host = sp->next.end;
 	}
 	if (sp->now.host == sp->now.end) {
-		if (sp->fail) {
-			sp->fail--;
-			return sp->err;
-		}
+		if (told)
+			return told;
 		refill(f);
 		task_wait(t, &sp->waiters);
 		return SPARSE_WAIT;

@@ -48,6 +48,8 @@ extern const uint8_t sparse_zeroes[ZERO_BLOCK];
 struct task {
 	struct list link;
 	void (*run)(struct task *t);
+	int told;			/* why what it waited for has failed: heard in
+					 * the run that follows, or never */
 	/* What it has touched in this attempt, if it has a ticket (cache.c). */
 	struct sparse *ticket;
 	unsigned n_held;
@@ -135,8 +137,7 @@ struct space {
 	struct list free;		/* struct free_run: not claimed */
 	struct blockset known;		/* clusters that are free or becoming so */
 	struct list waiters;		/* tasks */
-	unsigned fail;			/* so many of them are to be told `err` */
-	int err;
+	int err;			/* of the last refilling */
 	uint64_t handed;		/* bytes */
 
 	/* Refilling: what is to be claimed. */
@@ -280,7 +281,6 @@ struct sparse {
 	struct task mark_task;
 	enum first first;
 	int first_err;
-	unsigned first_fail;		/* so many are to hear of first_err */
 	struct list first_wait;
 
 	struct sparse_file *files;
@@ -357,6 +357,7 @@ void task_init(struct task *t, void (*run)(struct task *t));
 void task_wait(struct task *t, struct list *on);
 void task_ready(struct sparse *s, struct task *t);	/* runs soon */
 void tasks_wake(struct sparse *s, struct list *from);	/* all of them */
+void tasks_tell(struct sparse *s, struct list *from, int err);	/* and why */
 void op_end(struct op *o, int err);
 /* An operation of the engine's own: r says what; done instead of an answer. */
 void op_own(struct op *o, struct sparse *s, struct td_req *r,

@@ -202,6 +202,35 @@ static void a_part_and_a_whole_sector(void **state)
 	}
 }
 
+/* Space runs out and comes back.  Who waited is told; who comes later is not, also
+ * when somebody waited who wants no space himself: a resize. */
+static void no_space_is_not_remembered(void **state)
+{
+	static unsigned char buf[CLUSTER];
+	unsigned refused = 0;
+
+	(void)state;
+	assert_int_equal(image_make("qcow2", path, SIZE, NULL, ""), 0);
+	for (unsigned k = 0; k < 50; k++) {
+		struct late *w, *r;
+		uint64_t most;
+
+		mem_begin("qcow2:a", NULL);
+		assert_int_equal(rig_io(&g, TD_OP_ZEROES, 0, 0, CLUSTER, NULL), 0);
+		most = m.max_bytes;
+		m.max_bytes = m.file[0].image.size;
+		w = add(TD_OP_WRITE, 0, 4096, 'a', 0);
+		r = add(TD_OP_RESIZE, 0, SIZE + 512, 0, k * 2000);
+		wait_all();
+		assert_int_equal(w->err, -ENOSPC);
+		refused += r->err != 0;
+		m.max_bytes = most;
+		assert_int_equal(rig_write(&g, 0, sizeof(buf), buf), 0);
+		mem_end();
+	}
+	assert_true(refused < 50);
+}
+
 static int begin(void **state)
 {
 	(void)state;
@@ -223,6 +252,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_copied_table_does_not_revive_a_grain),
 		cmocka_unit_test(a_part_and_a_whole_sector),
+		cmocka_unit_test(no_space_is_not_remembered),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
