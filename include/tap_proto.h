@@ -55,7 +55,8 @@ enum tap_type {
 	TAP_PARAMS	= 1,	/* struct tap_params: open this -> TAP_IMG */
 	TAP_IMG		= 2,	/* struct tap_img */
 	TAP_NEWDEV	= 4,	/* struct tap_newdev: be this minor; its sockets
-				 * come as TAP_FD_RING and TAP_FD_NBD */
+				 * come as TAP_FD_RING and TAP_FD_NBD, and before
+				 * these TAP_FD_JOURNAL and TAP_FD_REDO */
 	TAP_NEWDEV_RSP	= 5,
 	TAP_CLOSE	= 7,	/* struct tap_close: drain, flush, close */
 	TAP_CLOSE_RSP	= 8,
@@ -121,9 +122,10 @@ enum tap_type {
 enum tap_open_flag {
 	TAP_OPEN_RDONLY		= 1u << 0,
 	TAP_OPEN_NO_DIRECT	= 1u << 1,
-	TAP_OPEN_RECOVER	= 1u << 2,	/* of PARAMS alone: the disk was another
-						 * tapdisk's, which has died; what it
-						 * left in the journal holds */
+	TAP_OPEN_RECOVER	= 1u << 2,	/* of PARAMS and RESUME alone: the disk
+						 * was another tapdisk's, which has
+						 * died; what it left in the journal and
+						 * the redo log holds */
 	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME alone: how
 						 * many TAP_FD_KEY belong to it */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
@@ -238,6 +240,10 @@ enum tap_fd_kind {
 	TAP_FD_JOURNAL	= 5,	/* before PARAMS: RUNDIR/journalN, for reading and
 				 * writing, TAP_JOURNAL_BYTES long, zeroes at first;
 				 * what rings have in flight.  It may have holes */
+	TAP_FD_REDO	= 6,	/* before PARAMS: RUNDIR/redoN, the same of
+				 * TAP_REDO_BYTES: changes of an image's tables
+				 * that are not safe yet.  It has no holes when a
+				 * PARAMS or RESUME opens such an image for writing */
 	TAP_FD_XENSTAT	= 7,	/* a file of TAP_XENSTAT_BYTES for the counters
 				 * of vbd `id` of domain `domid`, which is
 				 * connected: struct vbd3_stats at its start */
@@ -245,6 +251,7 @@ enum tap_fd_kind {
 
 #define TAP_XENSTAT_BYTES 4096u
 #define TAP_JOURNAL_BYTES (4096u + 16u * (4096u + 8u * 512u * 128u))
+#define TAP_REDO_BYTES	(8u << 20)
 
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */

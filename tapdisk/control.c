@@ -375,8 +375,7 @@ static void got_record(void *arg, unsigned kind, int fd)
 	struct control *c = arg;
 	int err;
 
-	(void)kind;
-	if (c->journal) {
+	if (kind != TAP_FD_JOURNAL || c->journal) {
 		close(fd);
 		return;
 	}

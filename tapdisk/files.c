@@ -109,6 +109,7 @@ static void take(struct files *f, const struct tap_fd_msg *m, int fd)
 		f->ops->xenstat(f->arg, m->domid, m->id, fd);
 		return;
 	case TAP_FD_JOURNAL:
+	case TAP_FD_REDO:
 		f->ops->record(f->arg, m->kind, fd);
 		return;
 	}

@@ -14,7 +14,7 @@ struct files_ops {
 	int (*ask)(void *arg, unsigned id, const char *path, unsigned flags);
 	/* A listening socket has come: TAP_FD_RING or TAP_FD_NBD. */
 	void (*socket)(void *arg, unsigned kind, int fd);
-	/* A file to keep records in has come: TAP_FD_JOURNAL. */
+	/* A file to keep records in has come: TAP_FD_JOURNAL, TAP_FD_REDO. */
 	void (*record)(void *arg, unsigned kind, int fd);
 	/* A key has come (TAP_FD_KEY); fd -1: none will come any more. */
 	void (*key)(void *arg, uint32_t id, int fd);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
+#include "base/rundir.h"
 #include "base/text.h"
 #include "ctl.h"
 #include "io/open.h"
@@ -186,15 +189,30 @@ struct finding {
 	struct worker_job job;
 	struct vdisk *vd;	/* to be compared, not followed */
 	pid_t pid;
+	int minor;
 	int pidfd;		/* ours */
 	unsigned n;
 	int *fd;		/* what was found */
 };
 
+/* Its journal, its redo log. */
+static bool is_store(const struct stat *st, int minor)
+{
+	static const enum run_name stores[] = { RUN_JOURNAL, RUN_REDO };
+	char path[PATH_MAX];
+	struct stat own;
+
+	for (size_t i = 0; i < ARRAY_SIZE(stores); i++)
+		if (!lstat(run_path(stores[i], minor, path, sizeof(path)), &own) &&
+		    own.st_dev == st->st_dev && own.st_ino == st->st_ino)
+			return true;
+	return false;
+}
+
 /* What a tapdisk has that is a file or a block device was passed to it as one of
  * its disk's, but for what it writes messages to (0 to 2), what it reads in /proc,
- * where dir is, and the memory of its clients. */
-static bool is_image(int dir, const char *name)
+ * where dir is, the memory of its clients, and its own stores. */
+static bool is_image(int dir, const char *name, int minor)
 {
 	static const char memfd[] = "/memfd:";
 	char target[sizeof(memfd)];
@@ -209,7 +227,8 @@ static bool is_image(int dir, const char *name)
 		return false;
 	return !fstatat(dir, name, &st, 0) && !fstat(dir, &proc) &&
 	       st.st_dev != proc.st_dev &&
-	       (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+	       (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
+	       !is_store(&st, minor);
 }
 
 /* In a worker: a stat(2) may wait for a server. */
@@ -225,7 +244,7 @@ static void finding_run(struct worker_job *j)
 	while (d && f->n < FILES_MAX && (e = readdir(d))) {
 		int fd, *more;
 
-		if (!is_image(dirfd(d), e->d_name))
+		if (!is_image(dirfd(d), e->d_name, f->minor))
 			continue;
 		fd = (int)syscall(SYS_pidfd_getfd, f->pidfd, atoi(e->d_name), 0);
 		if (fd < 0)
@@ -272,6 +291,7 @@ void broker_adopt(struct vdisk *vd)
 	f->job = (struct worker_job){ .run = finding_run, .done = finding_done };
 	f->vd = vd;
 	f->pid = vd->pid;
+	f->minor = vd->minor;
 	f->pidfd = fcntl(vd->pidfd.fd, F_DUPFD_CLOEXEC, 3);
 	if (f->pidfd < 0)
 		free(f);

@@ -27,6 +27,8 @@ static mode_t kind_of(enum run_name what)
 		return S_IFIFO;
 	case RUN_LOCK:
 	case RUN_MARKER:
+	case RUN_JOURNAL:
+	case RUN_REDO:
 		return S_IFREG;
 	default:
 		return S_IFSOCK;
@@ -238,6 +240,8 @@ void names_remove_disk(int n)
 {
 	names_remove(RUN_RING, n);
 	names_remove(RUN_NBD, n);
+	names_remove(RUN_JOURNAL, n);
+	names_remove(RUN_REDO, n);
 	names_remove_channel(n);
 }
 
@@ -245,6 +249,7 @@ bool names_foreign(int n)
 {
 	static const enum run_name used[] = {
 		RUN_PIPE_WRITE, RUN_PIPE_READ, RUN_FD, RUN_RING, RUN_NBD,
+		RUN_JOURNAL, RUN_REDO,
 	};
 	char path[PATH_MAX];
 	struct stat st;
@@ -254,6 +259,52 @@ bool names_foreign(int n)
 		    (st.st_mode & S_IFMT) != kind_of(used[i]))
 			return true;
 	return false;
+}
+
+int names_store(enum run_name what, int n, uint64_t bytes)
+{
+	char path[PATH_MAX];
+	int err, fd;
+
+	names_remove(what, n);
+	fd = open(run_path(what, n, path, sizeof(path)),
+		  O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes)) {
+		err = -errno;
+		close(fd);
+		unlink(path);
+		return err;
+	}
+	return fd;
+}
+
+int names_store_open(enum run_name what, int n)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int fd = open(run_path(what, n, path, sizeof(path)),
+		      O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return -EPERM;
+	}
+	return fd;
+}
+
+int names_store_fill(enum run_name what, int n, uint64_t bytes)
+{
+	int err, fd = names_store_open(what, n);
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	err = -posix_fallocate(fd, 0, (off_t)bytes);
+	close(fd);
+	return err;
 }
 
 #define CREATING "creating\n"

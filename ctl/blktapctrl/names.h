@@ -8,6 +8,7 @@
 #define CTL_NAMES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/rundir.h"
@@ -38,9 +39,18 @@ bool names_same(int a, int b);
 
 void names_remove(enum run_name what, int n);
 void names_remove_channel(int n);	/* pipes and tapfd socket */
-void names_remove_disk(int n);		/* and ring and nbd sockets */
+void names_remove_disk(int n);		/* and all else but its marker */
 /* Something of a foreign kind has a name that number n needs. */
 bool names_foreign(int n);
+
+/* Files of fixed size that a tapdisk maps and that outlive it: RUN_JOURNAL,
+ * RUN_REDO.  Anew, full of zeroes and without room of its own; as it is;
+ * descriptor or -errno. */
+int names_store(enum run_name what, int n, uint64_t bytes);
+int names_store_open(enum run_name what, int n);
+/* Give it its room: what is mapped and has none, in a full file system, kills.
+ * 0 or -errno; more than once does no harm, nor if a disk has none. */
+int names_store_fill(enum run_name what, int n, uint64_t bytes);
 
 /* Markers: a minor is taken.  `creating` is written into it while a disk is
  * half made, so that nobody needs to keep it after a crash. */

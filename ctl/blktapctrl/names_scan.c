@@ -45,6 +45,8 @@ void names_scan(void (*fn)(enum run_name what, int n))
 		{ RUN_RING, "ring", ".sock" },
 		{ RUN_NBD, "nbd", ".sock" },
 		{ RUN_MARKER, "tapdisk-", "" },
+		{ RUN_JOURNAL, "journal", "" },
+		{ RUN_REDO, "redo", "" },
 	};
 	DIR *d = opendir(rundir());
 	struct dirent *e;

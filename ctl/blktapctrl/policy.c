@@ -77,6 +77,11 @@ static bool is_raw(const char *line)
 	return false;
 }
 
+bool policy_has_tables(const char *spec)
+{
+	return last_word(spec) && !is_raw(spec);
+}
+
 /* An absolute path of len bytes without "//", "." and "..", as a text is
  * compared; "" for "/". */
 static void clean(const char *path, size_t len, char *to)

@@ -65,6 +65,10 @@ struct policy_grant {
 int policy_check(const struct policy *p, const char *path, uint32_t ask_flags,
 		 struct policy_grant *g, const char **why);
 
+/* Does the image itself (the first line) have tables?  False: it is no more than
+ * the disk's bytes, or has no file. */
+bool policy_has_tables(const char *spec);
+
 /* Is it a spec at all: TYPE:... without control characters, in one line or, as
  * above, several?  A newline at the end says that nothing is below.  0 or
  * -EINVAL. */

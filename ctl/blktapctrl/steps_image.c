@@ -7,10 +7,20 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "names.h"
+#include "policy.h"
 #include "vdisk.h"
 
 #define M(s) (1u << VD_##s)
 #define OPEN_FLAGS ((uint32_t)(TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT))
+
+/* Room for the redo log of what will be opened. */
+static int make_room(const struct vdisk *vd)
+{
+	if (vd->new_flags & TAP_OPEN_RDONLY || !policy_has_tables(vd->new_spec))
+		return 0;
+	return names_store_fill(RUN_REDO, vd->minor, TAP_REDO_BYTES);
+}
 
 /* spec: what it is asked to open; "" = as before. */
 static void open_call(struct op *op, uint16_t type, const char *spec, int during)
@@ -21,8 +31,13 @@ static void open_call(struct op *op, uint16_t type, const char *spec, int during
 	} body;
 	struct vdisk *vd = op->vd;
 	size_t len = strlen(spec);
-	int err = 0;
+	int err = vd->calling ? 0 : make_room(vd);
 
+	if (err) {
+		op_done(op, err, "no room for its redo log in %s: %s", rundir(),
+			strerror(-err));
+		return;
+	}
 	if (!vd->calling) {	/* else it is refused below */
 		key_fds_move(&vd->new_keys, &op->keys);
 		err = key_fds_send(&vd->new_keys, &vd->chan);

@@ -158,28 +158,49 @@ static void await_hello(struct op *op)
 	op_await(op, WAIT_HELLO, OP_CONTROL_NS);
 }
 
-static void newdev(struct op *op)
+/* What it gets with its minor.  They come in this order, and NEWDEV is done when
+ * the sockets are there. */
+static int pass_all(struct vdisk *vd, const char **what)
 {
 	static const struct {
 		enum run_name name;
 		enum tap_fd_kind kind;
-	} socks[] = { { RUN_RING, TAP_FD_RING }, { RUN_NBD, TAP_FD_NBD } };
+		uint64_t bytes;		/* 0: a socket */
+		const char *what;
+	} given[] = {
+		{ RUN_JOURNAL, TAP_FD_JOURNAL, TAP_JOURNAL_BYTES, "journal" },
+		{ RUN_REDO, TAP_FD_REDO, TAP_REDO_BYTES, "redo log" },
+		{ RUN_RING, TAP_FD_RING, 0, "socket of rings" },
+		{ RUN_NBD, TAP_FD_NBD, 0, "socket of NBD" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(given); i++) {
+		int err, fd = given[i].bytes ?
+			names_store(given[i].name, vd->minor, given[i].bytes) :
+			names_listen(given[i].name, vd->minor, SOCK_STREAM);
+
+		*what = given[i].what;
+		if (fd < 0)
+			return fd;
+		err = chan_send_fd(&vd->chan, given[i].kind, 0, fd);
+		close(fd);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void newdev(struct op *op)
+{
 	struct vdisk *vd = op->vd;
 	struct tap_newdev nd = { .minor = (uint32_t)vd->minor,
 				 .created = vd->created };
-	int err;
+	const char *what;
+	int err = pass_all(vd, &what);
 
-	for (size_t i = 0; i < ARRAY_SIZE(socks); i++) {
-		int fd = names_listen(socks[i].name, vd->minor, SOCK_STREAM);
-
-		err = fd < 0 ? fd : chan_send_fd(&vd->chan, socks[i].kind, 0, fd);
-		if (fd >= 0)
-			close(fd);
-		if (err) {
-			op_done(op, err, "its sockets cannot be passed: %s",
-				strerror(-err));
-			return;
-		}
+	if (err) {
+		op_done(op, err, "its %s cannot be made: %s", what, strerror(-err));
+		return;
 	}
 	step_call(op, TAP_NEWDEV, &nd, sizeof(nd), VD_ATTACHING, OP_CONTROL_NS);
 }

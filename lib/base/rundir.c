@@ -50,6 +50,8 @@ const char *run_path(enum run_name what, int n, char *buf, size_t len)
 		[RUN_RING]	 = "%s/ring%d.sock",
 		[RUN_NBD]	 = "%s/nbd%d.sock",
 		[RUN_MARKER]	 = "%s/tapdisk-%d",
+		[RUN_JOURNAL]	 = "%s/journal%d",
+		[RUN_REDO]	 = "%s/redo%d",
 	};
 
 #pragma GCC diagnostic push

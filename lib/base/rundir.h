@@ -26,6 +26,8 @@ enum run_name {
 	RUN_RING,		/* ringN.sock */
 	RUN_NBD,		/* nbdN.sock */
 	RUN_MARKER,		/* tapdisk-N     a minor is taken */
+	RUN_JOURNAL,		/* journalN      what a disk's rings have in flight */
+	RUN_REDO,		/* redoN         changes of its tables */
 };
 
 /* Full path into buf (PATH_MAX is enough); n is ignored for names without. */
