@@ -123,6 +123,14 @@ struct td_file {
 };
 typedef void td_file_fn(void *arg, const struct td_file *f);
 
+/* Memory that outlives this process, for whoever serves the disk after it: what
+ * must not be lost with us.  redo_area.h says what is in it. */
+struct td_redo {
+	void *area;
+	size_t bytes;		/* its head alone: no image with tables is opened */
+	bool recover;		/* the open takes up what a process that died has left */
+};
+
 struct td_env {
 	struct loop *loop;
 	struct io_queue *io;
@@ -131,6 +139,7 @@ struct td_env {
 	const struct td_driver *store;	/* of all files, raw or a format's; NULL: aio */
 	const struct td_secret *secrets;	/* keys of encrypted images */
 	unsigned n_secrets;
+	struct td_redo *redo;	/* NULL: what is in memory dies with us */
 	/* Ask for a file by the name that the spec or an image gives.  The
 	 * process may refuse, lock or broker it.  `fn` runs later, once, from
 	 * the loop.  flags: TD_NODE_*. */

@@ -28,6 +28,7 @@
 #include "keyring.h"
 #include "loop/loop.h"
 #include "msg.h"
+#include "redo_file.h"
 #include "ring/journal.h"
 #include "ring/xen.h"
 #include "td_driver.h"
@@ -65,6 +66,7 @@ struct control {
 	struct xen_rings *xen;
 	struct journal *journal;	/* or NULL */
 
+	struct redo_file redo;
 	struct keyring keys;
 	struct params waiting;	/* for its keys; type 0: nothing waits */
 
@@ -369,13 +371,17 @@ static void got_socket(void *arg, unsigned kind, int fd)
 	newdev_try(c);
 }
 
-/* The first that comes is kept: fronts may use it. */
+/* The first of a kind that comes is kept: fronts may use it. */
 static void got_record(void *arg, unsigned kind, int fd)
 {
 	struct control *c = arg;
 	int err;
 
-	if (kind != TAP_FD_JOURNAL || c->journal) {
+	if (kind == TAP_FD_REDO) {
+		redo_file_take(&c->redo, fd);
+		return;
+	}
+	if (c->journal) {
 		close(fd);
 		return;
 	}
@@ -396,16 +402,21 @@ static void params_do(struct control *c, const struct params *p)
 {
 	bool resume = p->type == TAP_RESUME, first = !c->ops;
 	struct op *op = op_begin(c, p->type, p->id);
+	const char *why = NULL;
 	int err = 0;
 
 	if (!op)
 		return;
 	if (first) {	/* else the disk refuses it */
 		err = keyring_use(&c->keys, p->id, keys_of(p), resume);
+		why = c->keys.why;
 		op->keyed = true;
 	}
+	if (!err && first &&
+	    disk_state(c->disk) == (resume ? DISK_PAUSED : DISK_CLOSED))
+		err = redo_file_prepare(&c->redo, p->flags & TAP_OPEN_RECOVER, &why);
 	if (err) {
-		op_done(op, err, c->keys.why ? c->keys.why : "");
+		op_done(op, err, why ? why : "");
 	} else if (resume) {
 		KILL_POINT("resume");
 		disk_resume(c->disk, p->spec, node_flags(p->flags), op_done, op);
@@ -761,6 +772,7 @@ struct control *control_new(struct loop *l, struct disk *d,
 	c->disk = d;
 	c->minor = c->ring_fd = c->nbd_fd = -1;
 	c->keys.env = disk_env(d);
+	redo_file_init(&c->redo, disk_env(d));
 	msg_queue_init(&c->queue, OUT_MAX);
 	c->out.fd = fds->pipe_out;
 	c->out.fn = out_ready;
@@ -801,6 +813,7 @@ void control_free(struct control *c)
 	drop_sockets(c);
 	journal_free(c->journal);
 	keyring_wipe(&c->keys);
+	redo_file_free(&c->redo);
 	msg_queue_free(&c->queue);
 	free(c);
 }

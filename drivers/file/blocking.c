@@ -130,6 +130,7 @@ int file_blocking(struct td_node *n, enum td_op op, uint64_t off, void *buf,
 		  size_t len)
 {
 	struct file *f = n->priv;
+	int err;
 
 	switch (op) {
 	case TD_OP_READ:
@@ -140,8 +141,9 @@ int file_blocking(struct td_node *n, enum td_op op, uint64_t off, void *buf,
 			return -EIO;
 		if (!fdatasync(f->fd))
 			return 0;
-		f->sync_failed = true;
-		return -errno;
+		err = -errno;
+		file_sync_failed(f);
+		return err;
 	default:
 		return set_size(f, off);
 	}

@@ -19,7 +19,8 @@
  *     byte goes to the kernel until after its last has come back.
  * I2  A write that touches a host block in part, and every fallocate, is there
  *     exclusively: no other write of those blocks is in the kernel meanwhile.
- * I3  Once an fdatasync has failed, none succeeds until the file is reopened.
+ * I3  Once an fdatasync has failed, none succeeds until the file is reopened; nor
+ *     in a process that takes up what one has left that died.
  */
 #include "file/file_priv.h"
 
@@ -32,6 +33,7 @@
 
 #include "base/bytes.h"
 #include "base/iov.h"
+#include "redo_area.h"
 
 /* Reads, writes, flushes. */
 
@@ -58,13 +60,19 @@ static void io_failed(struct file_req *q, int err)
  * other, perhaps the first to come back, that all is well. */
 static void sync_next(struct file *f);
 
+void file_sync_failed(struct file *f)
+{
+	f->sync_failed = true;
+	redo_sync_failed(f->node->env);
+}
+
 static void sync_done(struct io_op *op, int64_t res)
 {
 	struct file *f = container_of(op, struct file_req, op)->f;
 	struct list *e;
 
 	if (res < 0 && !f->sync_failed) {
-		f->sync_failed = true;
+		file_sync_failed(f);
 		td_warn(f->node, "cannot flush: %s; every flush will fail until "
 			"the image is closed and opened again", strerror((int)-res));
 	}
@@ -199,7 +207,8 @@ static void write_done(struct io_op *op, int64_t res)
 		start_write(q);
 	} else if (res < 0) {
 		/* This one may also report what earlier writes have lost. */
-		q->f->sync_failed |= dsync && res == -EIO;
+		if (dsync && res == -EIO)
+			file_sync_failed(q->f);
 		file_end(q, (int)res, true);
 	} else if (res && is_aligned((uint64_t)res, q->f->geo.align)) {
 		file_slow(q, r->offset + (uint64_t)res, r->offset + r->length,
@@ -404,6 +413,7 @@ static void file_open(struct td_node *n, struct td_req *r)
 
 	*f = (struct file){ .node = n, .fd = -1 };
 	f->odd_end = UINT64_MAX;
+	f->sync_failed = !(n->flags & TD_NODE_RDONLY) && redo_sync_had_failed(n->env);
 	ranges_init(&f->ranges);
 	list_init(&f->syncing);
 	list_init(&f->to_sync);

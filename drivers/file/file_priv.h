@@ -100,6 +100,7 @@ void file_end(struct file_req *q, int err, bool durable);
 void file_slow(struct file_req *q, uint64_t from, uint64_t end,
 	       void (*then)(struct file_req *q, int err));
 
+void file_sync_failed(struct file *f);		/* I3 */
 /* The file's length is now `bytes`. */
 void file_sized(struct file *f, uint64_t bytes);
 int file_blocking(struct td_node *n, enum td_op op, uint64_t off, void *buf,

@@ -17,6 +17,7 @@
 #include "drv_loop.h"
 #include "drv_rig.h"
 #include "loop/loop.h"
+#include "redo_area.h"
 
 static char spec[200], full[200];
 static char buf[MiB];
@@ -40,6 +41,33 @@ static void a_failed_flush_is_remembered(void **state)
 	assert_int_equal(rig_open(&g, spec, TD_NODE_NO_DIRECT), 0);
 	assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL), 0);
 	assert_int_equal(rig_close(&g), 0);
+	rig_free(&g);
+}
+
+/* The memory that outlives a process says it to the next one, which has the file's
+ * disk taken up; who just opens it begins anew. */
+static void a_successor_knows_of_it(void **state)
+{
+	static char area[REDO_AREA_MIN] __attribute__((aligned(4096)));
+	struct td_redo redo = { .area = area, .bytes = sizeof(area) };
+	struct rig g;
+
+	(void)state;
+	rig_init(&g);
+	g.env.redo = &redo;
+	for (int turn = 0; turn < 3; turn++) {
+		redo.recover = turn == 1;
+		redo_area_prepare(&redo);
+		assert_int_equal(rig_open(&g, spec, TD_NODE_NO_DIRECT), 0);
+		assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL),
+				 turn == 1 ? -EIO : 0);
+		if (!turn) {
+			memset(buf, 'x', sizeof(buf));
+			assert_int_equal(rig_write(&g, 0, sizeof(buf), buf), 0);
+			assert_true(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL) < 0);
+		}
+		assert_int_equal(rig_close(&g), 0);
+	}
 	rig_free(&g);
 }
 
@@ -101,6 +129,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_failed_flush_is_remembered),
+		cmocka_unit_test(a_successor_knows_of_it),
 		cmocka_unit_test(flushes_that_run_together_fail_together),
 		cmocka_unit_test(a_full_file_system_fails_the_write_alone),
 	};
