@@ -35,7 +35,9 @@ HAVE_XEN := $(shell pkg-config --exists xengnttab xenevtchn xenstore 2>/dev/null
 endif
 TAPDISK_SRC := $(filter-out $(if $(HAVE_XEN),%/xen_none.c,%/xen.c %/xen_host.c \
 	%/xen_pages.c),$(wildcard tapdisk/*.c tapdisk/*/*.c tapdisk/*/*/*.c))
-CTRL_SRC := $(wildcard ctl/blktapctrl/*.c)
+HAVE_XENSTORE ?= $(shell pkg-config --exists xenstore 2>/dev/null && echo 1)
+CTRL_SRC := $(wildcard ctl/blktapctrl/*.c) $(if $(HAVE_XENSTORE),$(filter-out \
+	%/none.c,$(wildcard ctl/blktapctrl/xen/*.c)),ctl/blktapctrl/xen/none.c)
 TAPCTL_SRC := $(wildcard ctl/tap-ctl/*.c)
 TAPIO_SRC := $(wildcard tools/tap-io/*.c)
 TAPIMG_SRC := $(wildcard tools/tap-img/*.c)
@@ -67,6 +69,7 @@ DRV_LIBS := $(LIBS) -ljansson -lzstd -ldeflate -lcrypto -largon2
 TAPDISK_LIBS := $(DRV_LIBS) -lseccomp $(if $(HAVE_XEN),-lxengnttab -lxenevtchn) \
 	-Wl,--push-state,--no-as-needed -lgcc_s -Wl,--pop-state
 CTRL_LIBS := $(LIBS) -ljansson
+BLKTAPCTRL_LIBS := $(CTRL_LIBS) $(if $(HAVE_XENSTORE),-lxenstore)
 TAPIMG_LIBS := $(DRV_LIBS)
 
 .PHONY: all help
@@ -130,7 +133,7 @@ $(BUILD)/libtest.a: $(call obj,$(TESTLIB_SRC))
 $(BIN)/tapdisk: $(BUILD)/tapdisk/main.o $(TAPDISK) $(DRV) $(LIB)
 	$(call link,$(TAPDISK_LIBS))
 $(BIN)/blktapctrl: $(call obj,$(CTRL_SRC)) $(LIB)
-	$(call link,$(CTRL_LIBS))
+	$(call link,$(BLKTAPCTRL_LIBS))
 $(BIN)/tap-ctl: $(call obj,$(TAPCTL_SRC)) $(LIB)
 	$(call link,$(CTRL_LIBS))
 $(BIN)/tap-io: $(call obj,$(TAPIO_SRC)) $(RING_A) $(LIB)

@@ -113,9 +113,11 @@ enum tap_type {
 	TAP_CTL_KEY	= 100,	/* no payload, and with its first byte a sealed
 				 * memfd: a key for what the next request of this
 				 * connection opens (CREATE, OPEN, UNPAUSE) */
-	TAP_CTL_XEN_ATTACH = 102,
-	TAP_CTL_XEN_DETACH = 104,
-	TAP_CTL_XEN_LIST = 106,
+	TAP_CTL_XEN_ATTACH = 102, /* text: lines: guest, device, r or w, and the
+				 * spec; keys as of CREATE -> struct tap_disk */
+	TAP_CTL_XEN_DETACH = 104, /* text: lines: guest, device */
+	TAP_CTL_XEN_LIST = 106,	/* -> struct tap_xen_dev each, TAP_MORE; an empty
+				 * payload ends it */
 };
 
 /* Open flags of TAP_PARAMS, TAP_RESUME, tap_verb and tap_disk. */
@@ -129,6 +131,9 @@ enum tap_open_flag {
 	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME alone: how
 						 * many TAP_FD_KEY belong to it */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
+	TAP_VERB_XENBUS		= 1u << 9,	/* open: the text's first line is the
+						 * node (XENBUS_PATH) whose params
+						 * and mode count */
 };
 
 #define TAP_OPEN_KEYS_SHIFT 16
@@ -278,6 +283,22 @@ struct tap_disk {
 	uint32_t flags;		/* TAP_OPEN_* */
 	struct tap_img img;	/* zeroes unless open */
 	char spec[];		/* as it was opened; to the end of the payload */
+};
+
+/* A guest's disk, as xen-list tells it. */
+enum tap_xen_dev_flag {
+	TAP_XEN_DEV_READONLY	= 1u << 0,
+	TAP_XEN_DEV_SERVED	= 1u << 1,	/* its rings are mapped */
+	TAP_XEN_DEV_BROKEN	= 1u << 2,	/* they were stopped: see the log */
+};
+
+struct tap_xen_dev {
+	struct tap_xen_vbd vbd;
+	int32_t minor, pid;	/* -1: none (yet) */
+	uint8_t back, front;	/* states of xenbus.h; 0: none */
+	uint16_t flags;		/* TAP_XEN_DEV_* */
+	char kind[8];		/* of backend/KIND */
+	char params[];		/* to the end of the payload */
 };
 
 #endif

@@ -16,8 +16,18 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 .PHONY: tests check check-unit check-func check-asan check-tsan check-valgrind
 .PHONY: check-long check-warnings fuzz fuzz-run
 
+# A tapdisk without rings, and what lets xenstored run, for hosts without Xen.
+HOSTXEN := $(if $(HAVE_XENSTORE),$(BUILD)/hostxen/tapdisk $(BUILD)/hostxen/xenstored.so)
+$(BUILD)/hostxen/tapdisk: $(BUILD)/tapdisk/main.o \
+		$(BUILD)/tests/lib/hostxen/rings.o $(TAPDISK) $(DRV) $(LIB)
+	$(call link,$(TAPDISK_LIBS))
+$(BUILD)/hostxen/xenstored.so: $(BUILD)/tests/lib/hostxen/xenstored.o
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  LINK  $@')
+	$(Q)$(CC) -shared -o $@ $< -ldl
+
 # All that the tests need, built.
-tests: all $(UNIT) $(FUNC) $(CRASH) $(if $(SAN),,$(GUESTIO))
+tests: all $(UNIT) $(FUNC) $(CRASH) $(HOSTXEN) $(if $(SAN),,$(GUESTIO))
 
 check: tests
 	@$(TEST_ENV) $(RUN_TESTS) tests/headers.sh tests/docs.sh \

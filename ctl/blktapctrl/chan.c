@@ -280,17 +280,22 @@ static void send_waiting(struct chan *c)
 	loop_fd_mod(ctl.loop, &c->fd, EPOLLIN);
 }
 
-int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd)
+int chan_send_fd_msg(struct chan *c, const struct tap_fd_msg *fm, int fd)
 {
-	struct tap_fd_msg fm = { .magic = TAP_MAGIC, .kind = kind, .id = id };
-
 	int err;
 
 	connect_fd(c);
 	if (c->fd.fd < 0)
 		return -ENOTCONN;
-	err = list_empty(&c->fds) ? msg_send_fd(c->fd.fd, &fm, fd) : -EAGAIN;
-	return err == -EAGAIN ? send_later(c, &fm, fd) : err;
+	err = list_empty(&c->fds) ? msg_send_fd(c->fd.fd, fm, fd) : -EAGAIN;
+	return err == -EAGAIN ? send_later(c, fm, fd) : err;
+}
+
+int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd)
+{
+	struct tap_fd_msg fm = { .magic = TAP_MAGIC, .kind = kind, .id = id };
+
+	return chan_send_fd_msg(c, &fm, fd);
 }
 
 static void hello_again(struct loop_timer *t)
@@ -431,6 +436,19 @@ static bool take_file_ask(struct chan *c, const struct msg *m)
 	return c->ops->file(c, m->hdr->id, &a, path);
 }
 
+/* Counted as what nobody asked for: a guest may break its rings, and come again. */
+static void take_broken(struct chan *c, const struct msg *m)
+{
+	struct tap_xen_broken b;
+	char why[TAP_TEXT_MAX + 1];
+
+	if (m->hdr->len < sizeof(b) ||
+	    msg_text(m, sizeof(b), why, sizeof(why)))
+		return;
+	memcpy(&b, m->body, sizeof(b));
+	c->ops->xen_broken(c, &b.vbd, why);
+}
+
 static bool is_reply(uint16_t type)
 {
 	switch (type) {
@@ -455,6 +473,10 @@ static bool take(struct chan *c, const struct msg *m)
 		return false;
 	if (m->hdr->type == TAP_FILE)
 		return take_file_ask(c, m);
+	if (m->hdr->type == TAP_XEN_BROKEN) {
+		take_broken(c, m);
+		return false;
+	}
 	call = find_call(c, m->hdr);
 	if (call) {
 		/* PARAMS + 1 is IMG, NEWDEV + 1 its reply, and so on. */

@@ -39,6 +39,9 @@ struct chan_ops {
 	/* It asks for a file.  False: it should not have. */
 	bool (*file)(struct chan *c, uint32_t id, const struct tap_file_ask *a,
 		     const char *path);
+	/* It has stopped the rings of a guest. */
+	void (*xen_broken)(struct chan *c, const struct tap_xen_vbd *vbd,
+			   const char *why);
 	/* It has closed its ends, or talks nonsense and is mute now. */
 	void (*broken)(struct chan *c, const char *why, bool nonsense);
 };
@@ -92,6 +95,8 @@ static inline uint32_t chan_next_id(const struct chan *c)
 }
 /* Now, or when there is room; fd stays the caller's. */
 int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd);
+/* The same with all that the message says. */
+int chan_send_fd_msg(struct chan *c, const struct tap_fd_msg *fm, int fd);
 
 /* The payload of a failed reply as text, or strerror(): into buf. */
 const char *msg_why(const struct msg *m, int err, char *buf, size_t len);

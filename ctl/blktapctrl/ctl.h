@@ -6,6 +6,7 @@
  *   proc.c     starting and watching processes  broker.c   files for it
  *   minors.c   which minors are taken           adopt.c    after a restart
  *   names*.c   the run directory                policy.c   who may open what
+ *   xen/       guests of Xen: xenstore
  */
 #ifndef CTL_H
 #define CTL_H

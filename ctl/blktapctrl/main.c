@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "adopt.h"
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/opts.h"
@@ -31,6 +32,7 @@
 #include "loop/worker.h"
 #include "names.h"
 #include "shutdown.h"
+#include "xen/xen.h"
 
 enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_RUNS = 3 };
 
@@ -45,10 +47,12 @@ static struct {
 	const char *level_text;
 	int lock;
 	int status;
+	enum xen_use xen;
+	bool xen_vbd;
 } opt = { .level = LOG_LVL_INFO, .level_text = "info", .lock = -1 };
 
 enum { O_FOREGROUND = 'f', O_LOG = 300, O_LEVEL, O_DEBUG, O_TAPDISK, O_ARG,
-       O_POLL, O_IMAGE_DIR };
+       O_POLL, O_IMAGE_DIR, O_XENSTORE, O_XEN_VBD };
 
 static const struct opt table[] = {
 	{ O_FOREGROUND, "foreground", NULL, "stay in front; log to stderr" },
@@ -62,6 +66,10 @@ static const struct opt table[] = {
 	{ O_POLL, "poll-us", "N", "tapdisks may poll for up to N microseconds" },
 	{ O_IMAGE_DIR, "image-dir", "DIR", "images may name files in DIR, to read; "
 	  "may be repeated" },
+	{ O_XENSTORE, "xenstore", "WHEN", "serve Xen's guests: auto (default: if this "
+	  "is a Xen host), on or off" },
+	{ O_XEN_VBD, "xen-vbd", NULL, "serve backend/vbd too, where block-tap or "
+	  "block-blktap made it" },
 	OPT_COMMON,
 	OPT_END
 };
@@ -120,6 +128,20 @@ static bool add_image_dir(const char *dir)
 	return true;
 }
 
+static bool parse_xen_use(const char *s)
+{
+	static const char *const words[] = {
+		[XEN_AUTO] = "auto", [XEN_ON] = "on", [XEN_OFF] = "off",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (!strcmp(s, words[i])) {
+			opt.xen = (enum xen_use)i;
+			return true;
+		}
+	return false;
+}
+
 /* 0, or the exit code. */
 static int parse_options(struct opts *o)
 {
@@ -161,6 +183,13 @@ static int parse_options(struct opts *o)
 		case O_IMAGE_DIR:
 			if (!add_image_dir(o->value))
 				goto bad;
+			break;
+		case O_XENSTORE:
+			if (!parse_xen_use(o->value))
+				goto bad;
+			break;
+		case O_XEN_VBD:
+			opt.xen_vbd = true;
 			break;
 		case OPT_RUNDIR:
 			dir = o->value;
@@ -266,6 +295,10 @@ static void ready(void)
 		loop_stop(ctl.loop);
 		return;
 	}
+	err = xen_start(opt.xen, opt.xen_vbd);
+	if (err)
+		log_err("cannot serve guests of Xen: %s", xen_built_in ?
+			strerror(-err) : "built without Xen");
 	log_info("serving %s: %u disks adopted", rundir(), ctl.n_vdisks);
 	snprintf(status, sizeof(status), "READY=1\nSTATUS=%u disks adopted",
 		 ctl.n_vdisks);

@@ -14,6 +14,7 @@
 #include "names.h"
 #include "op.h"
 #include "proc.h"
+#include "xen/xen.h"
 
 #define B(s) (1u << VD_##s)
 
@@ -140,6 +141,7 @@ void vdisk_enter(struct vdisk *vd, enum vdisk_state next)
 		broker_close(vd);
 	if (next == VD_CLOSED)
 		key_fds_close(&vd->keys);
+	xen_disk_changed(vd);
 }
 
 const char *vdisk_state_text(enum vdisk_state s)
@@ -317,6 +319,7 @@ static int settle_call(struct vdisk *vd, int err, const struct msg *m)
 	case TAP_RESIZE:
 		if (!err && !take_img(vd, m))
 			err = -EPROTO;
+		xen_disk_changed(vd);
 		break;
 	}
 	return err;
@@ -382,6 +385,12 @@ static bool on_file(struct chan *c, uint32_t id, const struct tap_file_ask *a,
 	return broker_ask(vd_of(c), id, a->flags, path);
 }
 
+static void on_xen_broken(struct chan *c, const struct tap_xen_vbd *vbd,
+			  const char *why)
+{
+	xen_broken(vd_of(c), vbd->domid, vbd->devid, why);
+}
+
 static void on_broken(struct chan *c, const char *why, bool nonsense)
 {
 	struct vdisk *vd = vd_of(c);
@@ -400,5 +409,6 @@ static void on_broken(struct chan *c, const char *why, bool nonsense)
 const struct chan_ops vdisk_chan_ops = {
 	.hello = on_hello,
 	.file = on_file,
+	.xen_broken = on_xen_broken,
 	.broken = on_broken,
 };

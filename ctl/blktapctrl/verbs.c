@@ -22,6 +22,7 @@
 #include "shutdown.h"
 #include "steps.h"
 #include "vdisk.h"
+#include "xen/xen.h"
 
 #define TIMEOUT_MAX (24u * 3600)
 
@@ -38,7 +39,7 @@ struct verb {
 	const char *act;
 	void (*fn)(struct request *r);
 	const struct op_kind *kind;	/* of an operation */
-	enum { TEXT_NONE, TEXT_SPEC, TEXT_MAYBE_SPEC, TEXT_AREAS } text;
+	enum { TEXT_NONE, TEXT_SPEC, TEXT_MAYBE_SPEC, TEXT_AREAS, TEXT_XEN } text;
 };
 
 /* Answer now. */
@@ -246,6 +247,21 @@ static void do_forward(struct request *r)
 		r->text);
 }
 
+static void do_xen(struct request *r)
+{
+	struct ask a;
+
+	ask_init(&a, r->client, r->id, r->verb->type);
+	if (r->verb->type == TAP_CTL_XEN_ATTACH && ctl.leaving)
+		ask_fail(&a, -ESHUTDOWN, "the daemon is shutting down");
+	else if (r->verb->type == TAP_CTL_XEN_ATTACH)
+		xen_attach(&a, &r->v, r->text, client_keys(r->client));
+	else if (r->verb->type == TAP_CTL_XEN_DETACH)
+		xen_detach(&a, &r->v, r->text);
+	else
+		xen_list(&a);
+}
+
 static const struct verb verbs[] = {
 	{ TAP_CTL_LIST, "list", do_list, NULL, TEXT_NONE },
 	{ TAP_CTL_ALLOCATE, "allocate", do_allocate, NULL, TEXT_NONE },
@@ -265,6 +281,9 @@ static const struct verb verbs[] = {
 	{ TAP_CTL_SHUTDOWN, "shut down", do_shutdown, NULL, TEXT_NONE },
 	{ TAP_CTL_CHECK, "check", do_check, NULL, TEXT_NONE },
 	{ TAP_CTL_DEBUG, "debug", do_forward, NULL, TEXT_AREAS },
+	{ TAP_CTL_XEN_ATTACH, "attach", do_xen, NULL, TEXT_XEN },
+	{ TAP_CTL_XEN_DETACH, "detach", do_xen, NULL, TEXT_XEN },
+	{ TAP_CTL_XEN_LIST, "list", do_xen, NULL, TEXT_NONE },
 };
 
 /* Take the payload apart; false: answered. */

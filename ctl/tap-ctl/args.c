@@ -181,9 +181,12 @@ int call_parse(struct call *c, int argc, char **argv, bool *help)
 		argv += o.next;
 		if (!argc)
 			break;
-		if (c->operand || !c->verb->operand)
+		if (!c->operand && c->verb->operand)
+			c->operand = argv[0];
+		else if (c->n_more < c->verb->n_more)
+			c->more[c->n_more++] = argv[0];
+		else
 			return call_usage(c, "'%s' is too much", argv[0]);
-		c->operand = argv[0];
 	}
 	c->patience = c->timeout ? c->timeout + PATIENCE_MORE_S : PATIENCE_S;
 	return check_need(c);

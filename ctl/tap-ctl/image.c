@@ -18,8 +18,12 @@ static int add(const struct call *c, char *text, size_t *len, const char *s)
 
 int image_text(const struct call *c, char *text)
 {
+	return image_text_of(c, c->value['a'], text);
+}
+
+int image_text_of(const struct call *c, const char *image, char *text)
+{
 	bool none = c->n_backing && !strcmp(c->backing[0], "none");
-	const char *image = c->value['a'];
 	size_t len = 0;
 	int err;
 

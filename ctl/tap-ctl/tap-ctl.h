@@ -26,6 +26,7 @@ enum { CTL_OPT_JSON = 300, CTL_OPT_DEBUG, CTL_OPT_BACKING,
        CTL_OPT_KEY_FILE, CTL_OPT_KEY_FD, CTL_OPT_NR };
 
 #define BACKING_MAX 256
+#define OPERANDS_MORE 3
 
 struct call;
 
@@ -40,6 +41,7 @@ struct verb {
 	const struct opt *opts;
 	const char *need;	/* letters of the options that must be there */
 	bool operand;		/* one may follow */
+	unsigned n_more;	/* and so many behind it */
 	uint16_t ask;		/* TAP_CTL_* */
 	int (*run)(struct call *c);
 };
@@ -57,6 +59,8 @@ struct call {
 	const struct verb *verb;
 	const char *value[CTL_OPT_NR];	/* by option id; "" without a value */
 	const char *operand;	/* or NULL */
+	const char *more[OPERANDS_MORE];	/* those behind it */
+	unsigned n_more;
 	const char *backing[BACKING_MAX];	/* --backing, in order */
 	unsigned n_backing;
 	struct key_source keys[TAP_KEYS_MAX];	/* --key-file, --key-fd, in order */
@@ -78,6 +82,8 @@ int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
 /* What the daemon is told of -a and --backing, a line each ("" without -a), in
  * text, which has TAP_TEXT_MAX + 1 bytes. */
 int image_text(const struct call *c, char *text);
+/* The same of another image than -a's. */
+int image_text_of(const struct call *c, const char *image, char *text);
 
 /* keys.c */
 struct keys;
@@ -141,5 +147,8 @@ int run_version(struct call *c);
 int run_debug(struct call *c);
 int run_shutdown(struct call *c);
 int run_major(struct call *c);
+int run_xen_attach(struct call *c);	/* xen.c */
+int run_xen_detach(struct call *c);
+int run_xen_list(struct call *c);
 
 #endif

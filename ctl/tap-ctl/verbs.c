@@ -69,6 +69,13 @@ static const struct opt opts_major[] = {
 	O_COMMON
 };
 
+static const struct opt opts_xen_attach[] = {
+	O_BACKING, O_KEYS,
+	{ 'R', "read-only", NULL, "as r" },
+	O_WAIT, O_COMMON
+};
+static const struct opt opts_xen_detach[] = { O_WAIT, O_COMMON };
+
 #define IMAGE_HELP                                                           \
 	"TYPE:/path is for example aio:/srv/a.img, ram:1G, or\n"             \
 	"FILTER:OPTIONS|TYPE:/path; `tapdisk --features' lists the types.\n"   \
@@ -174,6 +181,28 @@ const struct verb ctl_verbs[] = {
 	  .help = "tapdisk3's; there is no kernel driver, so it fails",
 	  .act = "tell the major number",
 	  .opts = opts_major, .run = run_major },
+	{ .name = "xen-attach",
+	  .args = "GUEST VDEV tap:TYPE:/path [r|w] [--backing SPEC]... "
+		  "[--key-file FILE]... [-t SECS]",
+	  .help = "give a guest of Xen a disk, while it runs or before",
+	  .more = "GUEST is its name or number; VDEV is what it sees: xvdb, sda1, "
+		  "51728, ...\nPrints the path of the disk's marker.\n",
+	  .act = "attach",
+	  .opts = opts_xen_attach, .operand = true, .n_more = 3,
+	  .ask = TAP_CTL_XEN_ATTACH, .run = run_xen_attach },
+	{ .name = "xen-detach", .args = "GUEST VDEV [-t SECS]",
+	  .help = "take a disk of xen-attach away from a guest",
+	  .more = "Waits until the guest has let go of it; the disk is closed "
+		  "then.\n",
+	  .act = "detach",
+	  .opts = opts_xen_detach, .operand = true, .n_more = 1,
+	  .ask = TAP_CTL_XEN_DETACH, .run = run_xen_detach },
+	{ .name = "xen-list", .args = "",
+	  .help = "list the disks of Xen's guests, whoever attached them",
+	  .more = "A line each: guest, device, kind of backend, states of backend "
+		  "and frontend,\nminor, pid, r or w, image.\n",
+	  .act = "list guests' disks",
+	  .opts = opts_none, .ask = TAP_CTL_XEN_LIST, .run = run_xen_list },
 	{ .name = "check", .args = "", .help = "does the daemon answer?",
 	  .opts = opts_none, .ask = TAP_CTL_CHECK, .run = run_check },
 	{ .name = "version", .args = "",

@@ -23,6 +23,7 @@
 #include "steps_life.c"
 #include "vdisk.c"
 #include "verbs.c"
+#include "xen/none.c"
 
 #include <sys/eventfd.h>
 

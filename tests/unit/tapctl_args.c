@@ -23,7 +23,7 @@ static char text[TAP_TEXT_MAX + 1];
 STUB(run_list) STUB(run_allocate) STUB(run_spawn) STUB(run_create)
 STUB(run_plain) STUB(run_info) STUB(run_resize) STUB(run_stats)
 STUB(run_check) STUB(run_version) STUB(run_debug) STUB(run_shutdown)
-STUB(run_major)
+STUB(run_major) STUB(run_xen_attach) STUB(run_xen_detach) STUB(run_xen_list)
 
 static struct call call;
 static bool help;

@@ -1,0 +1,407 @@
+/* dev.c - the states of a device.
+ *
+ *   NEW -> WAIT -> CONNECTING -> CONNECTED -> LEAVING -> CLOSED
+ *
+ * WAIT may be left for CLOSED at once: a frontend that never came closes nothing,
+ * and then nobody but us moves.  CLOSED begins again (WAIT) if the frontend does.
+ * A device of a daemon before this one enters where its node stands.
+ *
+ * While the rings are served the toolstack's wish to end (online 0, state 5)
+ * changes nothing: the guest may still use its disk, and says when it does no more.
+ */
+#include "xen/dev.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "ctl.h"
+#include "vdisk.h"
+
+#define RETRY_NS (100 * NS_PER_MS)
+#define RETRIES_MAX 20
+#define DOMAIN_NS (1 * NS_PER_S)	/* how often a closed device's is looked for */
+
+struct list xen_devs = LIST_INIT(xen_devs);
+
+#define B(s) (1u << DEV_##s)
+
+static bool step_new(struct xen_dev *d);
+static bool step_wait(struct xen_dev *d);
+static bool step_connecting(struct xen_dev *d);
+static bool step_connected(struct xen_dev *d);
+static bool step_leaving(struct xen_dev *d);
+static bool step_closed(struct xen_dev *d);
+static bool step_gone(struct xen_dev *d);
+
+static const struct {
+	const char *text;
+	unsigned to;
+	bool (*step)(struct xen_dev *d);	/* true: look again at once */
+} states[DEV_STATES] = {
+	[DEV_NEW]	 = { "new", B(WAIT) | B(CONNECTED) | B(LEAVING) | B(CLOSED) |
+			     B(GONE), step_new },
+	[DEV_WAIT]	 = { "waiting", B(CONNECTING) | B(CLOSED) | B(GONE),
+			     step_wait },
+	[DEV_CONNECTING] = { "connecting", B(WAIT) | B(CONNECTED) | B(LEAVING) |
+			     B(CLOSED), step_connecting },
+	[DEV_CONNECTED]	 = { "connected", B(LEAVING), step_connected },
+	[DEV_LEAVING]	 = { "leaving", B(WAIT) | B(CLOSED) | B(GONE),
+			     step_leaving },
+	[DEV_CLOSED]	 = { "closed", B(WAIT) | B(GONE), step_closed },
+	[DEV_GONE]	 = { "gone", 0, step_gone },
+};
+
+static const char *const kinds[XK_KINDS] = { "tap", "vbd3", "vbd" };
+
+const char *xen_kind_text(enum xen_kind k)
+{
+	return kinds[k];
+}
+
+const char *dev_state_text(enum dev_state s)
+{
+	return states[s].text;
+}
+
+const char *dev_name(const struct xen_dev *d)
+{
+	static char bufs[2][48];
+	static unsigned next;
+	char *buf = bufs[next++ % 2], vdev[16];
+
+	snprintf(buf, sizeof(bufs[0]), "%s of domain %u",
+		 xen_vdev_name(d->devid, vdev), d->domid);
+	return buf;
+}
+
+static void retry(struct loop_timer *t)
+{
+	dev_touch(container_of(t, struct xen_dev, again));
+}
+
+struct xen_dev *dev_find(enum xen_kind kind, uint32_t domid, uint32_t devid)
+{
+	list_for_each(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->kind == kind && d->domid == domid && d->devid == devid)
+			return d;
+	}
+	return NULL;
+}
+
+struct xen_dev *dev_new(enum xen_kind kind, uint32_t domid, uint32_t devid)
+{
+	struct xen_dev *d = calloc(1, sizeof(*d));
+
+	if (!d) {
+		log_err("no memory for vbd %u of domain %u", devid, domid);
+		return NULL;
+	}
+	d->kind = kind;
+	d->domid = domid;
+	d->devid = devid;
+	d->minor = -1;
+	list_init(&d->waiters);
+	list_init(&d->call.link);
+	loop_timer_init(&d->again, retry);
+	loop_timer_init(&d->late, NULL);
+	list_add(&xen_devs, &d->link);
+	return d;
+}
+
+static void dev_free(struct xen_dev *d)
+{
+	ASSERT(!d->busy && !d->calling && !d->op && !d->mapped);
+	attach_gone(d);
+	stat_end(d);
+	loop_timer_clear(&d->again);
+	loop_timer_clear(&d->late);
+	list_del(&d->link);
+	free(d);
+}
+
+void dev_enter(struct xen_dev *d, enum dev_state next)
+{
+	if (next == d->state)
+		return;
+	ASSERT(states[d->state].to & (1u << next));
+	log_dbg(LOG_CTL, "%s: %s -> %s", dev_name(d), states[d->state].text,
+		states[next].text);
+	d->state = next;
+	if (next == DEV_CONNECTED || next == DEV_CLOSED)
+		log_info("%s: %s", dev_name(d), states[next].text);
+}
+
+void dev_touch(struct xen_dev *d)
+{
+	d->dirty = true;
+	dev_step(d);
+}
+
+void dev_step(struct xen_dev *d)
+{
+	for (;;) {
+		if (d->busy || d->calling || !store_is_up())	/* I1 */
+			return;
+		if (d->dirty || !d->seen) {
+			nodes_read(d);
+			return;
+		}
+		if (d->kind == XK_VBD && !d->back.ours && d->back.exists)
+			return;			/* another backend's */
+		if (d->back.exists && !d->watched) {
+			nodes_watch(d);
+			return;
+		}
+		if (!states[d->state].step(d))
+			return;
+	}
+}
+
+void dev_refuse(struct xen_dev *d, const char *why)
+{
+	struct nodes_write *w = nodes_begin(d);
+
+	if (log_allowed(&d->limit))
+		log_warn("%s: refused: %s", dev_name(d), why);
+	nodes_add(w, "hotplug-error", "%s", why);
+	nodes_send(w, XB_CLOSED, DEV_CLOSED);
+}
+
+/* The toolstack wants it to end. */
+static bool asked(const struct xen_dev *d)
+{
+	return !d->back.online || d->back.state == XB_CLOSING ||
+	       d->back.state == XB_CLOSED || !d->domain;
+}
+
+/* The frontend has let go, or is no more. */
+static bool front_left(const struct xen_dev *d)
+{
+	switch (d->front.state) {
+	case XB_CLOSING:
+	case XB_CLOSED:
+		return true;
+	case XB_NONE:
+		return d->met || !d->domain;
+	default:
+		return false;
+	}
+}
+
+static void write_state(struct xen_dev *d, enum xenbus_state s,
+			enum dev_state next)
+{
+	nodes_send(nodes_begin(d), s, next);
+}
+
+/* 2, and what a frontend looks at before it answers that. */
+static void write_wait(struct xen_dev *d)
+{
+	struct nodes_write *w = nodes_begin(d);
+
+	nodes_add(w, "max-ring-page-order", "%u", TAP_XEN_ORDER);
+	nodes_add(w, "multi-queue-max-queues", "%u", TAP_XEN_QUEUES);
+	nodes_send(w, XB_INIT_WAIT, DEV_WAIT);
+}
+
+static bool step_new(struct xen_dev *d)
+{
+	const struct vdisk *vd;
+
+	if (!d->back.exists) {
+		dev_enter(d, DEV_GONE);
+		return true;
+	}
+	/* What a daemon before us had opened for it, if it is that still. */
+	if (d->back.own >= 0 && disk_is_own(d)) {
+		d->minor = d->back.own;
+		d->own = d->told = true;
+	} else if (d->back.minor >= 0) {
+		d->minor = d->back.minor;
+	}
+	vd = disk_of(d);
+	switch (d->back.state) {
+	case XB_NONE:
+		return false;	/* half made */
+	case XB_INITIALISING:
+		if (asked(d) || front_left(d))
+			write_state(d, XB_CLOSED, DEV_CLOSED);
+		else
+			write_wait(d);
+		return false;
+	case XB_CONNECTED:
+		/* Its tapdisk serves it, whoever asked it to. */
+		d->mapped = vd && vd->pid == d->back.kthread;
+		d->lost = !d->mapped;
+		d->pid = d->back.kthread;
+		if (d->mapped)
+			log_info("%s: taken over as it is", dev_name(d));
+		dev_enter(d, DEV_CONNECTED);
+		if (d->mapped)
+			stat_begin(d, disk_of(d));
+		return true;
+	case XB_CLOSING:
+		d->mapped = vd && vd->pid == d->back.kthread;
+		dev_enter(d, d->mapped ? DEV_LEAVING : DEV_CLOSED);
+		if (!d->mapped)
+			write_state(d, XB_CLOSED, DEV_CLOSED);
+		return d->mapped;
+	case XB_CLOSED:
+		dev_enter(d, DEV_CLOSED);
+		return true;
+	default:
+		dev_enter(d, DEV_WAIT);
+		return true;
+	}
+}
+
+static bool step_wait(struct xen_dev *d)
+{
+	if (!d->back.exists) {
+		dev_enter(d, DEV_GONE);
+		return true;
+	}
+	if (asked(d) || front_left(d)) {
+		write_state(d, XB_CLOSED, DEV_CLOSED);
+		return false;
+	}
+	if (!disk_ready(d) || d->busy)
+		return false;
+	if (d->front.state != XB_INITIALISED && d->front.state != XB_CONNECTED)
+		return false;
+	if (d->front.err)
+		dev_refuse(d, d->front.why);
+	else
+		rings_connect(d, false);
+	return false;
+}
+
+/* The rings are mapped; the frontend is to be told. */
+static bool step_connecting(struct xen_dev *d)
+{
+	struct vdisk *vd = disk_of(d);
+	struct nodes_write *w;
+
+	if (!d->back.exists || front_left(d) || asked(d)) {
+		dev_enter(d, DEV_LEAVING);
+		return true;
+	}
+	if (!d->mapped || !vd || !disk_has_image(vd)) {
+		dev_enter(d, d->mapped ? DEV_LEAVING : DEV_WAIT);
+		return true;
+	}
+	w = nodes_begin(d);
+	rings_publish(d, vd, w);
+	nodes_send(w, XB_CONNECTED, DEV_CONNECTED);
+	return false;
+}
+
+static bool step_connected(struct xen_dev *d)
+{
+	struct nodes_write *w;
+	struct vdisk *vd;
+
+	if (!d->back.exists || front_left(d) ||
+	    d->front.state == XB_INITIALISING || d->front.state == XB_INIT_WAIT) {
+		dev_enter(d, DEV_LEAVING);
+		return true;
+	}
+	if (d->back.cdrom && disk_change_medium(d))
+		return false;
+	vd = disk_ready(d);
+	if (!vd || d->busy)
+		return false;
+	if (d->lost) {
+		if (d->front.err)
+			dev_enter(d, DEV_LEAVING);
+		else
+			rings_connect(d, true);
+		return d->front.err;
+	}
+	if (asked(d))
+		return false;
+	if (!d->sectors) {		/* taken over: what was it told? */
+		d->sectors = vd->img.bytes / 512;
+	} else if (vd->img.bytes / 512 != d->sectors) {
+		log_info("%s: its disk has %llu bytes now", dev_name(d),
+			 (unsigned long long)vd->img.bytes);
+		w = nodes_begin(d);
+		rings_geometry(d, vd, w);
+		nodes_send(w, XB_CONNECTED, DEV_CONNECTED);
+	}
+	return false;
+}
+
+static bool step_leaving(struct xen_dev *d)
+{
+	/* A guest that shuts down waits for this. */
+	if (d->back.exists && d->back.state != XB_CLOSING &&
+	    d->front.state == XB_CLOSING) {
+		write_state(d, XB_CLOSING, DEV_LEAVING);
+		return false;
+	}
+	if (d->mapped) {
+		rings_disconnect(d);
+		return false;
+	}
+	stat_end(d);
+	if (!d->back.exists) {
+		dev_enter(d, DEV_GONE);
+		return true;
+	}
+	/* It will say when it has let go; a frontend that is gone has. */
+	if (d->front.state == XB_CLOSING && d->domain)
+		return false;
+	if (d->back.online && (d->front.state == XB_INITIALISING ||
+			       d->front.state == XB_INIT_WAIT))
+		write_wait(d);		/* it begins again */
+	else
+		write_state(d, XB_CLOSED, DEV_CLOSED);
+	return false;
+}
+
+static bool step_closed(struct xen_dev *d)
+{
+	if (!d->back.exists) {
+		dev_enter(d, DEV_GONE);
+		return true;
+	}
+	if (d->back.online && d->domain && d->back.state == XB_CLOSED &&
+	    (d->front.state == XB_INITIALISING ||
+	     d->front.state == XB_INIT_WAIT)) {
+		write_wait(d);
+		return false;
+	}
+	/* A guest's directory goes after its frontends: look for it. */
+	if (d->back.online && d->domain) {
+		if (!d->back.scripted && d->front.state == XB_NONE)
+			loop_timer_set(ctl.loop, &d->again, DOMAIN_NS);
+		return false;
+	}
+	if (!disk_drop(d))
+		return false;
+	/* What no script made no toolstack takes away with its domain. */
+	if (!d->back.scripted && (d->detach || !d->domain))
+		nodes_remove(d);
+	return false;
+}
+
+static bool step_gone(struct xen_dev *d)
+{
+	if (d->watched) {
+		nodes_unwatch(d);
+		return false;
+	}
+	if (!disk_drop(d))
+		return false;
+	if (!d->own && d->minor >= 0)
+		disk_orphan(d->minor);
+	dev_free(d);
+	return false;
+}

@@ -1,0 +1,350 @@
+/* disk.c - the disk below a device.
+ *
+ * Either a hotplug script has opened it, and its node names pid and minor, or we
+ * do, from params, as `tap-ctl create' would, and take it away again when the
+ * device ends.  blktap-minor in the node says that it is ours: a daemon after us
+ * reads it.
+ *
+ * A script's disk is its own to close.  libxl does not run the script when
+ * something took too long, so a disk that a node referred to, and none does any
+ * more for some seconds, is closed here too; one that `tap-ctl create' has made is
+ * somebody's and stays.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "ctl.h"
+#include "minors.h"
+#include "names.h"
+#include "op.h"
+#include "policy.h"
+#include "steps.h"
+#include "vdisk.h"
+#include "xen/dev.h"
+
+#define ORPHAN_NS (5 * NS_PER_S)
+#define DROP_AGAIN_NS (2 * NS_PER_S)
+
+/* What an empty drive is: every request to it fails. */
+#define NO_MEDIUM "error:errno=EIO|null:1M"
+
+struct vdisk *disk_of(const struct xen_dev *d)
+{
+	return d->minor < 0 ? NULL : minor_disk(d->minor);
+}
+
+bool disk_has_image(const struct vdisk *vd)
+{
+	switch (vd->state) {
+	case VD_RUNNING:
+	case VD_PAUSING:
+	case VD_PAUSED:
+	case VD_RESUMING:
+		return vd->img.bytes && !vd->chan.mute;
+	default:
+		return false;
+	}
+}
+
+bool disk_is_own(const struct xen_dev *d)
+{
+	const struct vdisk *vd = minor_disk(d->back.own);
+	char spec[TAP_TEXT_MAX + 1];
+	size_t len;
+
+	if (!vd)	/* dead; the number is known */
+		return !minor_taken(d->back.own);
+	if (!vd->created || !xen_spec(d->back.params, spec))
+		return vd->created && d->back.cdrom;
+	len = strcspn(vd->spec, "\n");
+	return strlen(spec) == len && !memcmp(spec, vd->spec, len);
+}
+
+static struct xen_dev *dev_by_op(const struct op *op)
+{
+	list_for_each(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->op == op)
+			return d;
+	}
+	return NULL;
+}
+
+/* --- opening --- */
+
+/* Written when the device is read next: nothing may be under way now. */
+static void cannot_open(struct xen_dev *d, const char *why)
+{
+	d->failed = true;
+	snprintf(d->why, sizeof(d->why), "%.180s", why);
+	d->told = false;
+	dev_touch(d);
+}
+
+static void open_ended(struct op *op)
+{
+	struct xen_dev *d = dev_by_op(op);
+
+	if (!d)
+		return;
+	d->op = NULL;
+	if (op->err) {
+		cannot_open(d, op->why);
+		return;
+	}
+	d->minor = op->minor;
+	d->own = true;
+	d->told = false;
+	dev_touch(d);
+}
+
+static void open_own(struct xen_dev *d)
+{
+	struct tap_verb v = { .pid = -1, .minor = -1 };
+	char spec[TAP_TEXT_MAX + 1];
+	struct op *op;
+
+	if (ctl.leaving)
+		return;
+	if (!xen_spec(d->back.params, spec) || policy_spec(spec)) {
+		cannot_open(d, "its params are not TYPE:/path");
+		return;
+	}
+	if (d->back.readonly)
+		v.flags = TAP_OPEN_RDONLY;
+	/* As it was, if its tapdisk died with the daemon before us. */
+	if (d->minor >= 0 && !minor_taken(d->minor))
+		v.minor = d->minor;
+	op = op_new(&op_create, &v, spec);
+	ASSERT(op);
+	op->ended = open_ended;
+	d->op = op;
+	op_start(op, NULL);
+}
+
+/* Tell the toolstack, and a daemon after us. */
+static void tell(struct xen_dev *d)
+{
+	struct nodes_write *w = nodes_begin(d);
+	struct vdisk *vd = disk_of(d);
+	char path[RUNDIR_MAX + 32];
+
+	d->told = true;
+	if (d->failed) {
+		nodes_add(w, "hotplug-error", "%s", d->why);
+		nodes_add(w, "hotplug-status", "error");
+	} else {
+		nodes_add(w, "blktap-minor", "%d", d->minor);
+		nodes_add(w, "pid", "%d", (int)vd->pid);
+		nodes_add(w, "physical-device-path", "%s",
+			  run_path(RUN_NBD, d->minor, path, sizeof(path)));
+		nodes_add(w, "hotplug-status", "connected");
+	}
+	nodes_send(w, XB_NONE, d->state);
+}
+
+/* By a script: does the node tell the truth? */
+static struct vdisk *by_script(struct xen_dev *d)
+{
+	struct vdisk *vd = minor_disk(d->back.minor);
+
+	if (d->minor != d->back.minor) {
+		/* Bound once: the tapdisk may be replaced later. */
+		if (!vd || (d->back.pid > 0 && vdisk_by_pid(d->back.pid) != vd)) {
+			if (log_allowed(&d->limit))
+				log_warn("%s: there is no disk %d of a tapdisk %d",
+					 dev_name(d), d->back.minor, d->back.pid);
+			return NULL;
+		}
+		d->minor = d->back.minor;
+	}
+	return vd && disk_has_image(vd) ? vd : NULL;
+}
+
+struct vdisk *disk_ready(struct xen_dev *d)
+{
+	struct vdisk *vd;
+
+	if (d->back.scripted && !d->back.hotplug)
+		return NULL;
+	if (!d->own && d->back.scripted && d->back.minor >= 0)
+		return by_script(d);
+	if (d->op)
+		return NULL;
+	if (d->failed) {
+		if (!d->told)
+			tell(d);
+		return NULL;
+	}
+	vd = disk_of(d);
+	if (!vd) {
+		open_own(d);
+		return NULL;
+	}
+	if (!disk_has_image(vd))
+		return NULL;
+	if (!d->told) {
+		tell(d);
+		return NULL;
+	}
+	return vd;
+}
+
+/* --- the end --- */
+
+static void drop_ended(struct op *op)
+{
+	struct xen_dev *d = dev_by_op(op);
+
+	if (!d)
+		return;
+	d->op = NULL;
+	if (op->err && op->vd && !op->vd->gone) {
+		loop_timer_set(ctl.loop, &d->again, DROP_AGAIN_NS);
+		return;
+	}
+	d->minor = -1;
+	d->own = false;
+	d->dirty = true;
+	/* The disk is not freed yet: not now. */
+	loop_timer_set(ctl.loop, &d->again, 0);
+}
+
+bool disk_drop(struct xen_dev *d)
+{
+	static const struct tap_verb v = { .pid = -1, .minor = -1 };
+	struct vdisk *vd = disk_of(d);
+	struct op *op;
+
+	if (d->op)
+		return false;
+	if (!d->own || !vd) {
+		if (d->own && minor_taken(d->minor))
+			minor_free(d->minor);
+		if (d->own)
+			d->minor = -1;
+		d->own = false;
+		if (!d->told || d->failed || d->state == DEV_GONE)
+			return true;
+		/* A daemon after us shall not take another's for it. */
+		nodes_forget(d);
+		return false;
+	}
+	op = op_new(&op_destroy, &v, "");
+	ASSERT(op);
+	op->ended = drop_ended;
+	d->op = op;
+	if (op_start(op, vd)) {
+		d->op = NULL;
+		op_free(op);
+		loop_timer_set(ctl.loop, &d->again, DROP_AGAIN_NS);
+	}
+	return false;
+}
+
+/* --- another medium --- */
+
+static void medium_ended(struct op *op)
+{
+	struct xen_dev *d = dev_by_op(op);
+
+	if (!d)
+		return;
+	d->op = NULL;
+	if (op->err) {
+		d->failed_medium = true;
+		log_err("%s: its medium cannot be changed: %s", dev_name(d), op->why);
+	} else {
+		log_info("%s: has another medium", dev_name(d));
+	}
+	loop_timer_set(ctl.loop, &d->again, 0);
+}
+
+bool disk_change_medium(struct xen_dev *d)
+{
+	static const struct tap_verb v = { .pid = -1, .minor = -1 };
+	char spec[TAP_TEXT_MAX + 1];
+	struct vdisk *vd = disk_of(d);
+	struct op *op;
+
+	if (!d->own || !vd || d->op)
+		return d->op != NULL;
+	if (!xen_spec(d->back.params, spec))
+		strcpy(spec, NO_MEDIUM);
+	if (d->failed_medium && strcmp(spec, d->medium))
+		d->failed_medium = false;
+	if (!strcmp(vd->spec, spec) || d->failed_medium || policy_spec(spec))
+		return false;
+	if (vd->state != VD_RUNNING && vd->state != VD_PAUSED)
+		return true;
+	snprintf(d->medium, sizeof(d->medium), "%s", spec);
+	if (vd->state == VD_RUNNING) {
+		op = op_new(&op_pause, &v, "");
+		if (!op || op_start(op, vd)) {
+			if (op)
+				op_free(op);
+			return false;
+		}
+	}
+	op = op_new(&op_unpause, &v, spec);
+	if (!op)
+		return false;
+	op->ended = medium_ended;
+	d->op = op;
+	if (op_start(op, vd)) {
+		d->op = NULL;
+		op_free(op);
+		return false;
+	}
+	return true;
+}
+
+/* --- orphans --- */
+
+struct orphan {
+	struct loop_timer timer;
+	int minor;
+};
+
+static bool referred_to(int minor)
+{
+	list_for_each(e, &xen_devs) {
+		const struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->minor == minor || d->back.minor == minor)
+			return true;
+	}
+	return false;
+}
+
+static void orphan_due(struct loop_timer *t)
+{
+	static const struct tap_verb v = { .pid = -1, .minor = -1 };
+	struct orphan *o = container_of(t, struct orphan, timer);
+	struct vdisk *vd = minor_disk(o->minor);
+	struct op *op;
+
+	if (vd && !vd->created && !referred_to(o->minor)) {
+		log_warn("%s: no node of xenstore refers to it any more: closing it",
+			 vdisk_name(vd));
+		op = op_new(&op_destroy, &v, "");
+		if (op && op_start(op, vd))
+			op_free(op);
+	}
+	free(o);
+}
+
+void disk_orphan(int minor)
+{
+	struct orphan *o = calloc(1, sizeof(*o));
+
+	if (!o)
+		return;
+	o->minor = minor;
+	loop_timer_init(&o->timer, orphan_due);
+	loop_timer_set(ctl.loop, &o->timer, ORPHAN_NS);
+}

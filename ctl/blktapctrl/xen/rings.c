@@ -1,0 +1,201 @@
+/* rings.c - what the tapdisk of a device is asked, and what its frontend is told
+ * that the disk can do: computed from the disk's capabilities, never typed. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "ctl.h"
+#include "names.h"
+#include "op.h"
+#include "td_driver.h"
+#include "vdisk.h"
+#include "xen/dev.h"
+
+/* A frontend's rings are mapped in no time; what takes longer hangs. */
+#define CONNECT_NS (10 * NS_PER_S)
+
+/* VDISK_READONLY etc. of blkif.h's `info'. */
+enum vdisk_info { INFO_CDROM = 1, INFO_READONLY = 4 };
+
+static bool readonly(const struct xen_dev *d, const struct vdisk *vd)
+{
+	return d->back.readonly || (vd->flags & TAP_OPEN_RDONLY) ||
+	       !(vd->img.caps & TD_CAP_WRITE);
+}
+
+static void rings_end(struct xen_dev *d)
+{
+	d->calling = false;
+	loop_timer_clear(&d->late);
+}
+
+static void connect_failed(struct xen_dev *d, int err, const char *why, bool died)
+{
+	char text[XEN_WHY_MAX];
+
+	if (died) {			/* with its tapdisk, which may come back */
+		if (d->state == DEV_CONNECTING)
+			dev_enter(d, DEV_WAIT);
+		dev_touch(d);
+		return;
+	}
+	snprintf(text, sizeof(text), "its tapdisk cannot serve it: %.128s", why);
+	if (d->state == DEV_CONNECTING) {
+		dev_refuse(d, text);
+		return;
+	}
+	log_err("%s: %s", dev_name(d), text);
+	d->lost = false;
+	d->broken = true;
+	(void)err;
+	dev_touch(d);
+}
+
+static void write_names(struct xen_dev *d, const struct vdisk *vd,
+			struct nodes_write *w)
+{
+	char path[RUNDIR_MAX + 32];
+
+	nodes_add(w, "kthread-pid", "%d", (int)vd->pid);
+	nodes_add(w, "pid", "%d", (int)vd->pid);
+	if (d->back.scripted)
+		snprintf(path, sizeof(path), "/run/blktap-control/nbd%d.%d",
+			 (int)vd->pid, vd->minor);
+	else
+		run_path(RUN_NBD, vd->minor, path, sizeof(path));
+	nodes_add(w, "physical-device-path", "%s", path);
+}
+
+static void connect_answered(struct call *c, int err, const struct msg *m)
+{
+	struct xen_dev *d = container_of(c, struct xen_dev, call);
+	struct vdisk *vd = disk_of(d);
+	bool again = d->state == DEV_CONNECTED;
+	struct nodes_write *w;
+	char why[256];
+
+	rings_end(d);
+	if (err && !(again && err == -EEXIST)) {
+		connect_failed(d, err, msg_why(m, err, why, sizeof(why)), !m);
+		return;
+	}
+	d->mapped = true;
+	d->lost = d->broken = false;
+	if (!vd) {		/* closed under it */
+		d->dirty = true;
+		dev_step(d);
+		return;
+	}
+	d->pid = vd->pid;
+	stat_begin(d, vd);
+	if (!again) {
+		dev_touch(d);	/* CONNECTING goes on */
+		return;
+	}
+	log_info("%s: served by tapdisk %d now", dev_name(d), (int)vd->pid);
+	w = nodes_begin(d);
+	write_names(d, vd, w);
+	nodes_send(w, XB_NONE, DEV_CONNECTED);
+}
+
+static void connect_late(struct loop_timer *t)
+{
+	struct xen_dev *d = container_of(t, struct xen_dev, late);
+
+	chan_forget(&d->call);
+	rings_end(d);
+	connect_failed(d, -ETIMEDOUT, "it has not answered in time", false);
+}
+
+void rings_connect(struct xen_dev *d, bool again)
+{
+	struct tap_xen_connect c = d->front.c;
+	struct vdisk *vd = disk_of(d);
+	int err;
+
+	c.vbd = (struct tap_xen_vbd){ d->domid, d->devid };
+	c.flags = (uint16_t)((d->front.persistent ? TAP_XEN_PERSISTENT : 0) |
+			     (readonly(d, vd) ? TAP_XEN_READONLY : 0) |
+			     (again ? TAP_XEN_RECONNECT : 0));
+	c.max_indirect = RINGS_INDIRECT;
+	if (!again)
+		dev_enter(d, DEV_CONNECTING);
+	d->call.done = connect_answered;
+	err = chan_call(&vd->chan, &d->call, TAP_XEN_CONNECT, &c, sizeof(c));
+	if (err) {
+		connect_failed(d, err, strerror(-err), err == -EPIPE);
+		return;
+	}
+	d->calling = true;
+	loop_timer_init(&d->late, connect_late);
+	loop_timer_set(ctl.loop, &d->late, CONNECT_NS);
+}
+
+static void disconnect_answered(struct call *c, int err, const struct msg *m)
+{
+	struct xen_dev *d = container_of(c, struct xen_dev, call);
+	char why[256];
+
+	rings_end(d);
+	if (err && m && err != -ENOENT)
+		log_err("%s: its tapdisk does not let go: %s", dev_name(d),
+			msg_why(m, err, why, sizeof(why)));
+	d->mapped = false;
+	dev_touch(d);
+}
+
+void rings_disconnect(struct xen_dev *d)
+{
+	struct tap_xen_vbd v = { d->domid, d->devid };
+	struct vdisk *vd = disk_of(d);
+	int err = -EPIPE;
+
+	if (vd && vd->state != VD_DEAD && !vd->chan.mute) {
+		d->call.done = disconnect_answered;
+		err = chan_call(&vd->chan, &d->call, TAP_XEN_DISCONNECT, &v,
+				sizeof(v));
+	}
+	if (!err) {
+		/* However long its requests take: they use the guest's pages. */
+		d->calling = true;
+		return;
+	}
+	d->mapped = false;		/* with its tapdisk */
+	dev_touch(d);
+}
+
+/* --- what the frontend is told --- */
+
+void rings_geometry(struct xen_dev *d, const struct vdisk *vd,
+		    struct nodes_write *w)
+{
+	d->sectors = vd->img.bytes / 512;	/* whatever sector-size is */
+	nodes_add(w, "sectors", "%llu", (unsigned long long)d->sectors);
+}
+
+void rings_publish(struct xen_dev *d, const struct vdisk *vd,
+		   struct nodes_write *w)
+{
+	uint32_t caps = vd->img.caps;
+	bool ro = readonly(d, vd), discard = !ro && (caps & TD_CAP_DISCARD);
+
+	/* A driver without a flush has nothing to lose; the tapdisk answers one
+	 * all the same. */
+	nodes_add(w, "feature-flush-cache", "%d", !ro);
+	nodes_add(w, "feature-barrier", "%d", !ro);
+	nodes_add(w, "feature-discard", "%d", discard);
+	if (discard) {
+		nodes_add(w, "discard-granularity", "%u", vd->img.phys_size);
+		nodes_add(w, "discard-alignment", "0");
+		nodes_add(w, "discard-secure", "0");
+	}
+	nodes_add(w, "feature-persistent", "1");
+	nodes_add(w, "feature-max-indirect-segments", "%u", RINGS_INDIRECT);
+	nodes_add(w, "sector-size", "%u", vd->img.sector_size);
+	nodes_add(w, "physical-sector-size", "%u", vd->img.phys_size);
+	nodes_add(w, "info", "%d", (ro ? INFO_READONLY : 0) |
+				   (d->back.cdrom ? INFO_CDROM : 0));
+	rings_geometry(d, vd, w);
+	nodes_add(w, "kthread-pid", "%d", (int)vd->pid);
+}

@@ -1,0 +1,263 @@
+/* watch.c - which devices there are: watches of whole kinds, and looking through
+ * them when one fires above a device. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "ctl.h"
+#include "minors.h"
+#include "vdisk.h"
+#include "xen/dev.h"
+#include "xen/xen.h"
+
+const bool xen_built_in = true;
+bool xen_vbd_too;
+
+/* A domain's number: those above are Xen's own. */
+static bool parse_u32(const char *s, uint32_t max, uint32_t *v)
+{
+	uint64_t n;
+
+	if (uint_parse(s, max, &n))
+		return false;
+	*v = (uint32_t)n;
+	return true;
+}
+
+static void found(enum xen_kind kind, const char *domain, const char *device)
+{
+	uint32_t domid, devid;
+	struct xen_dev *d;
+
+	if (!parse_u32(domain, TAP_XEN_DOMID_MAX, &domid) ||
+	    !parse_u32(device, UINT32_MAX, &devid))
+		return;
+	d = dev_find(kind, domid, devid);
+	if (!d)
+		d = dev_new(kind, domid, devid);
+	if (d)
+		dev_touch(d);
+}
+
+/* --- looking through a kind --- */
+
+struct pair {
+	char domain[16], device[16];
+};
+
+struct scan {
+	struct store_job job;
+	enum xen_kind kind;
+	char dir[DEV_PATH_MAX];
+	char domain[16];	/* that is being looked through */
+	struct store *s;
+	struct pair *pairs;
+	unsigned n;
+};
+
+static void scan_device(void *arg, const char *name)
+{
+	struct scan *c = arg;
+	struct pair *more;
+
+	if (strlen(name) >= sizeof(c->pairs->device))
+		return;
+	more = realloc(c->pairs, (c->n + 1) * sizeof(*more));
+	if (!more)
+		return;
+	c->pairs = more;
+	strcpy(more[c->n].domain, c->domain);
+	strcpy(more[c->n++].device, name);
+}
+
+static void scan_domain(void *arg, const char *name)
+{
+	struct scan *c = arg;
+	char path[DEV_PATH_MAX + 16];
+
+	if (strlen(name) >= sizeof(c->domain))
+		return;
+	strcpy(c->domain, name);
+	snprintf(path, sizeof(path), "%s/%s", c->dir, name);
+	store_list(c->s, path, scan_device, c);
+}
+
+static int scan_run(struct store_job *j, struct store *s)
+{
+	struct scan *c = container_of(j, struct scan, job);
+
+	c->s = s;
+	return store_list(s, c->dir, scan_domain, c);
+}
+
+/* What it knows already is looked at again: it may be gone. */
+static void touch_kind(enum xen_kind kind)
+{
+	list_for_each_safe(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->kind == kind)
+			dev_touch(d);
+	}
+}
+
+static void scan_done(struct store_job *j)
+{
+	struct scan *c = container_of(j, struct scan, job);
+
+	for (unsigned i = 0; i < c->n; i++)
+		found(c->kind, c->pairs[i].domain, c->pairs[i].device);
+	touch_kind(c->kind);
+	free(c->pairs);
+	free(c);
+}
+
+static void scan_kind(enum xen_kind kind)
+{
+	struct scan *c = calloc(1, sizeof(*c));
+
+	ASSERT(c);
+	c->job.run = scan_run;
+	c->job.done = scan_done;
+	c->kind = kind;
+	snprintf(c->dir, sizeof(c->dir), "backend/%s", xen_kind_text(kind));
+	store_submit(&c->job);
+}
+
+/* --- the connection --- */
+
+struct watch_job {
+	struct store_job job;
+	char path[DEV_PATH_MAX];
+};
+
+static int watch_run(struct store_job *j, struct store *s)
+{
+	struct watch_job *w = container_of(j, struct watch_job, job);
+
+	return store_watch(s, w->path, w->path);
+}
+
+static void watch_done(struct store_job *j)
+{
+	struct watch_job *w = container_of(j, struct watch_job, job);
+
+	if (j->err && j->err != -ENOTCONN)
+		log_err("xenstore: cannot watch %s: %s", w->path,
+			strerror(-j->err));
+	free(w);
+}
+
+static void on_up(void)
+{
+	log_info("xenstore: connected");
+	for (int k = 0; k < XK_KINDS; k++) {
+		struct watch_job *w;
+
+		if (k == XK_VBD && !xen_vbd_too)
+			continue;
+		w = calloc(1, sizeof(*w));
+		ASSERT(w);
+		w->job.run = watch_run;
+		w->job.done = watch_done;
+		snprintf(w->path, sizeof(w->path), "backend/%s",
+			 xen_kind_text((enum xen_kind)k));
+		store_submit(&w->job);	/* which fires at once */
+	}
+}
+
+static void on_down(void)
+{
+	log_warn("xenstore: the connection has ended; trying again");
+	list_for_each(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		d->watched = false;
+		d->dirty = true;
+	}
+}
+
+/* "backend/tap/3/51712/state": the device, or less. */
+static void on_event(const char *path, const char *token)
+{
+	char copy[DEV_PATH_MAX], *part[4] = { NULL }, *save = NULL, *p;
+	unsigned n = 0;
+	size_t len;
+
+	if (!*path) {
+		for (int k = 0; k < XK_KINDS; k++)
+			if (k != XK_VBD || xen_vbd_too)
+				scan_kind((enum xen_kind)k);
+		return;
+	}
+	/* A frontend's watch has its device as the token. */
+	p = strncmp(path, "backend/", 8) ? (char *)(uintptr_t)token :
+					   (char *)(uintptr_t)path;
+	len = strnlen(p, sizeof(copy) - 1);
+	memcpy(copy, p, len);
+	copy[len] = '\0';
+	for (p = strtok_r(copy, "/", &save); p && n < 4;
+	     p = strtok_r(NULL, "/", &save))
+		part[n++] = p;
+	for (int k = 0; k < XK_KINDS && n >= 2; k++) {
+		if (strcmp(part[1], xen_kind_text((enum xen_kind)k)))
+			continue;
+		if (n == 4)
+			found((enum xen_kind)k, part[2], part[3]);
+		else
+			scan_kind((enum xen_kind)k);
+	}
+}
+
+static const struct store_ops ops = { on_up, on_down, on_event };
+
+int xen_start(enum xen_use use, bool vbd)
+{
+	if (use == XEN_OFF || (use == XEN_AUTO && !store_likely()))
+		return 0;
+	xen_vbd_too = vbd;
+	return store_start(&ops);
+}
+
+/* --- what happens to disks --- */
+
+void xen_disk_changed(const struct vdisk *vd)
+{
+	if (vd->minor < 0)
+		return;
+	list_for_each_safe(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->minor == vd->minor || d->minor < 0)
+			loop_timer_set(ctl.loop, &d->again, 0);
+	}
+}
+
+void xen_revived(struct vdisk *vd)
+{
+	list_for_each(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->minor != vd->minor || !d->mapped)
+			continue;
+		d->mapped = false;
+		d->lost = d->state == DEV_CONNECTED || d->state == DEV_CONNECTING;
+		loop_timer_set(ctl.loop, &d->again, 0);
+	}
+}
+
+void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why)
+{
+	list_for_each(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->minor != vd->minor || d->domid != domid ||
+		    d->devid != devid || !d->mapped)
+			continue;
+		log_err("%s: its rings were stopped: %s", dev_name(d), why);
+		d->mapped = false;	/* as after a disconnect */
+		d->broken = true;
+	}
+}

@@ -1,0 +1,49 @@
+/* xen.h - guests of Xen, as the rest of the daemon sees them.
+ *
+ * All that is asked of this part; a build without libxenstore has xen_none.c in
+ * its place.  From the loop alone.
+ */
+#ifndef CTL_XEN_XEN_H
+#define CTL_XEN_XEN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct client;
+struct msg;
+struct tap_verb;
+struct vdisk;
+struct ask;
+struct key_fds;
+
+enum xen_use { XEN_AUTO, XEN_ON, XEN_OFF };
+
+extern const bool xen_built_in;
+
+/* Begin, if the host looks as if there were a xenstored (XEN_AUTO) or always
+ * (XEN_ON); vbd: serve backend/vbd too, where a script of ours makes it.  0 or
+ * -errno. */
+int xen_start(enum xen_use use, bool vbd);
+
+/* A disk was opened, closed, resized, ...: who stands on it looks again. */
+void xen_disk_changed(const struct vdisk *vd);
+/* Its tapdisk has been replaced, and serves no ring yet. */
+void xen_revived(struct vdisk *vd);
+/* Its tapdisk has stopped a guest's rings by itself. */
+void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why);
+
+/* What tap-ctl asks; each is answered, now or later, always.  a is copied, keys
+ * are taken. */
+void xen_attach(struct ask *a, const struct tap_verb *v, const char *text,
+		struct key_fds *keys);
+void xen_detach(struct ask *a, const struct tap_verb *v, const char *text);
+void xen_list(struct ask *a);
+
+/* tap-ctl open on behalf of a hotplug script: the node (XENBUS_PATH) may say more
+ * than the script does.  then() runs with what is to be opened, once, perhaps at
+ * once; spec and rdonly as they were if nothing can be asked. */
+void xen_node_ask(const char *node, const char *spec, uint32_t flags,
+		  void (*then)(void *arg, const char *spec, uint32_t flags),
+		  void *arg);
+
+#endif

@@ -1,0 +1,79 @@
+#!/bin/bash
+# TIMEOUT: 120
+# A guest's disk from xen-attach to xen-detach on a real xenstored: what is
+# written when, in which order, and that nothing is left of it.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires jq
+. "$(dirname "$0")/../lib/xen.sh"
+truncate -s 8M "$T/a.img" "$T/b b:c.img"
+start_xenstored
+start_xen_ctl
+xenstore-write /local/domain/7/name guest7 /local/domain/0/name Domain-0 \
+	/local/domain/7/device/vbd "" /local/domain/0/backend/tap ""
+wait_for 5 logged "xenstore: connected" || fail "not connected"
+before=$(nodes)
+device 7 51712
+
+# --- what cannot be leaves nothing, and says why.
+refuse 2 tap-ctl xen-attach nobody xvda "tap:aio:$T/a.img"
+[[ $ERR == *"no such guest"* ]] || fail "$ERR"
+refuse 2 tap-ctl xen-attach 7 xvda "tap:aio:$T/none.img"
+[[ $ERR == *"No such file"* ]] || fail "$ERR"
+refuse 22 tap-ctl xen-attach 7 pipe "tap:aio:$T/a.img"
+refuse 22 tap-ctl xen-attach 7 xvda "nonsense"
+refuse 22 tap-ctl xen-attach 7 xvda
+refuse 2 tap-ctl xen-detach 7 xvda
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
+await_disks 0
+
+# --- by name, writable; the backend waits for the guest in state 2.
+tap-ctl xen-attach guest7 xvda "tap:aio:$T/a.img" >/dev/null || fail "xen-attach"
+await_state 2
+[ "$(xs max-ring-page-order)/$(xs multi-queue-max-queues)" = 4/8 ] || fail "offers"
+[ "$(xenstore-ls -p "$F" | head -n 1 | grep -o '(n7,r0)')" ] || fail "$(xenstore-ls -p "$F")"
+refuse 17 tap-ctl xen-attach 7 51712 "tap:aio:$T/b b:c.img"
+row=$(tap-ctl xen-list --json | jq -c '.[0] | [.guest, .device, .kind, .backend, .frontend, .read_only, .served]')
+[ "$row" = '[7,"xvda","tap","waiting","initialising",false,false]' ] || fail "$row"
+front_rings
+await_state 4
+logged "connect 7/51712 queues=1 order=0 abi=3 flags=1 indirect=256 port=9 ref=8" || fail "asked"
+[ "$(xs sectors)/$(xs sector-size)/$(xs info)" = 16384/512/0 ] || fail "geometry: $(xenstore-ls "$B")"
+for k in feature-flush-cache feature-barrier feature-discard feature-persistent; do
+	[ "$(xs $k)" = 1 ] || fail "$k: $(xs $k)"
+done
+[ "$(xs feature-max-indirect-segments)" = 256 ] || fail "indirect"
+pid=$(xs kthread-pid)
+[ -f "/dev/shm/td3-$pid/vbd-7-51712" ] || fail "xentop's file"
+[ "$(stat -c %s "/dev/shm/td3-$pid/vbd-7-51712")" -ge 104 ] || fail "its size"
+await_log "statistics 7/51712"
+front 4
+
+# --- resize: the new size, then the state once more.
+truncate -s 16M "$T/a.img"
+tap-ctl resize -m 0 || fail "resize"
+sectors_are() { [ "$(xs sectors)" = "$1" ]; }
+wait_for 5 sectors_are 32768 || fail "sectors: $(xs sectors)"
+state_is 4 || fail "state $(xs state)"
+
+# --- the guest may go on using it after the wish to end; then it is let go.
+tap-ctl xen-detach 7 xvda & detach=$!
+wait_for 5 state_is 5 || fail "the wish"
+sleep 0.3
+logged "disconnect 7/51712" && fail "let go while the guest uses it"
+front 5
+await_log "disconnect 7/51712"
+front 6
+wait $detach || fail "xen-detach: $?"
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
+await_disks 0
+[ ! -e "/dev/shm/td3-$pid" ] || fail "xentop's folder stays"
+
+# --- read-only, awkward path, never connected: nobody but us moves.
+tap-ctl xen-attach 7 xvda "aio:$T/b b:c.img" r >/dev/null || fail "xen-attach r"
+await_state 2
+[ "$(tap-ctl list --json | jq .[0].read_only)" = true ] || fail "opened for writing"
+tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
+await_disks 0
+stop_ctl
