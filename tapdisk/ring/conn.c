@@ -131,15 +131,42 @@ static void refuse(struct ring_conn *c, int err, const char *why)
 
 /* What the port asks of us. */
 
-static int conn_resolve(struct ring_port *p, const uint32_t *gref, unsigned n,
-			void **page)
+static void *conn_page(struct ring_port *p, uint32_t gref)
 {
 	const struct ring_conn *c = conn_of(p);
 
-	for (unsigned i = 0; i < n; i++) {
-		if (gref[i] >= c->hello.pages)
+	return gref < c->hello.pages ? c->mem + (size_t)gref * TAPRING_PAGE : NULL;
+}
+
+static int conn_resolve(struct ring_port *p, const struct blkif_req *b,
+			void **page, void **hold)
+{
+	(void)hold;
+	for (unsigned i = 0; i < b->nr_segs; i++) {
+		page[i] = conn_page(p, b->gref[i]);
+		if (!page[i])
 			return -EFAULT;
-		page[i] = c->mem + (size_t)gref[i] * TAPRING_PAGE;
+	}
+	return 0;
+}
+
+/* Nothing is held: its memory is there as long as it is (C4). */
+static int conn_release(struct ring_port *p, void *hold, int err)
+{
+	(void)p;
+	(void)hold;
+	return err;
+}
+
+static int conn_fetch(struct ring_port *p, const uint32_t *gref, void *to,
+		      size_t len)
+{
+	for (size_t at = 0; at < len; at += TAPRING_PAGE) {
+		const void *page = conn_page(p, *gref++);
+
+		if (!page)
+			return -EFAULT;
+		memcpy((char *)to + at, page, min_u64(len - at, TAPRING_PAGE));
 	}
 	return 0;
 }
@@ -203,7 +230,10 @@ static void conn_stopped(struct ring_port *p)
 }
 
 static const struct ring_port_ops conn_port_ops = {
+	.name		= "ring",
 	.resolve	= conn_resolve,
+	.release	= conn_release,
+	.fetch		= conn_fetch,
 	.notify		= conn_notify,
 	.arming		= conn_arming,
 	.resized	= conn_resized,

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "node.h"
 
@@ -24,6 +25,7 @@ struct ring_req {
 	struct ring *ring;
 	uint64_t id;
 	uint8_t op;
+	void *hold;			/* the owner's */
 	struct iovec *vecs;		/* taken from the port, or NULL */
 	struct iovec iov[BLKIF_SEGS];
 };
@@ -91,8 +93,15 @@ static void req_done(struct td_req *r, int err)
 	struct ring_req *q = r->owner;
 	struct ring_port *p = q->port;
 
+	if (q->hold)
+		err = p->ops->release(p, q->hold, err);			/* P4 */
 	if (err)
 		p->failed++;
+	if (r->op <= TD_OP_WRITE) {
+		p->io[r->op].done++;
+		p->io[r->op].sectors += r->length / BLKIF_SECTOR;
+		p->io[r->op].us += (loop_now(p->loop) - r->start_ns) / NS_PER_US;
+	}
 	ring_answer(q->ring, q->id, q->op, blkif_status(err));	/* P1 */
 	if (q->vecs)
 		vecs_put(p, q->vecs);
@@ -104,34 +113,28 @@ static void req_done(struct td_req *r, int err)
 /* The segments of an indirect request, copied once, then checked. */
 static int fetch_segs(struct ring_port *p, struct blkif_req *b)
 {
-	unsigned pages = blkif_ind_pages(b->nr_segs);
-	size_t left = b->nr_segs * sizeof(p->seg[0]);
-	char *to = (char *)p->seg;
-	int err = p->ops->resolve(p, b->ind_gref, pages, p->page);
+	int err = p->ops->fetch(p, b->ind_gref, p->seg,
+				b->nr_segs * sizeof(p->seg[0]));
 
 	if (err)
 		return err;
-	for (unsigned i = 0; i < pages; i++) {
-		size_t n = min_u64(left, BLKIF_PAGE);
-
-		memcpy(to, p->page[i], n);
-		to += n;
-		left -= n;
-	}
 	/* The copy is what gets checked: nothing may look at the page again. */
 	__asm__ volatile("" ::: "memory");
 	return blkif_decode_segs(p->seg, &p->limits, b);
 }
 
 static int decode(struct ring_port *p, const struct ring *ring,
-		  const uint8_t *slot, struct blkif_req *b)
+		  const uint8_t *slot, struct blkif_req *b, void **hold)
 {
 	int err = blkif_decode(ring->abi, slot, &p->limits, b);
 
 	if (err > 0)
 		err = fetch_segs(p, b);
+	if (!err && p->rdonly && b->td_op != TD_OP_READ && b->td_op != TD_OP_FLUSH)
+		err = -EROFS;
+	*hold = NULL;
 	if (!err && b->nr_segs)
-		err = p->ops->resolve(p, b->gref, b->nr_segs, p->page);
+		err = p->ops->resolve(p, b, p->page, hold);
 	return err;
 }
 
@@ -151,7 +154,8 @@ static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot)
 	struct blkif_req *b = &p->req;
 	struct td_req *r;
 	struct ring_req *q;
-	int err = decode(p, ring, slot, b);
+	void *hold;
+	int err = decode(p, ring, slot, b, &hold);
 
 	if (err) {
 		refuse(p, ring, b, err);
@@ -164,6 +168,7 @@ static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot)
 	q->ring = ring;
 	q->id = b->id;
 	q->op = b->op;
+	q->hold = hold;
 	q->vecs = NULL;
 	r->op = b->td_op;
 	r->flags = b->td_flags;
@@ -173,6 +178,8 @@ static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot)
 	r->iov = q->vecs ? q->vecs : q->iov;
 	r->done = req_done;
 	r->owner = q;
+	if (r->op <= TD_OP_WRITE)
+		p->io[r->op].taken++;
 	disk_submit(&p->front, r);
 }
 
@@ -195,9 +202,9 @@ static bool port_submit(struct loop_hook *h)
 	if (!p->running)
 		return false;
 	for (unsigned i = 0; i < p->nr_rings; i++) {
-		int n;
+		int n = 0;
 
-		while ((n = ring_consume(&p->ring[i], slot)) > 0) {
+		while (!p->full && (n = ring_consume(&p->ring[i], slot)) > 0) {
 			take(p, &p->ring[i], slot);
 			any = true;
 		}
@@ -230,7 +237,8 @@ static bool port_poll(struct loop_hook *h)
 {
 	struct ring_port *p = container_of(h, struct ring_port, poll);
 
-	if (!p->running)
+	/* Without room, the next answer wakes us. */
+	if (!p->running || p->full)
 		return false;
 	for (unsigned i = 0; i < p->nr_rings; i++)
 		if (ring_waiting(&p->ring[i]))
@@ -320,10 +328,11 @@ static void port_stats(struct disk_front *f, json_t *into)
 			    json_integer((json_int_t)p->notified));
 	json_object_set_new(into, "refused", json_integer((json_int_t)p->bad));
 	json_object_set_new(into, "failed", json_integer((json_int_t)p->failed));
+	if (p->ops->stats)
+		p->ops->stats(p, into);
 }
 
 static const struct disk_front_ops port_front_ops = {
-	.name		= "ring",
 	.quiesce	= port_quiesce,
 	.resume		= port_resume,
 	.resized	= port_resized,
@@ -384,7 +393,9 @@ int ring_port_start(struct ring_port *p, const struct ring_port_ops *ops,
 	err = max_indirect > BLKIF_SEGS ? vecs_new(p, n) : 0;
 	if (err)
 		return err;
-	p->front.ops = &port_front_ops;
+	p->front_ops = port_front_ops;
+	p->front_ops.name = ops->name;
+	p->front.ops = &p->front_ops;
 	p->front.pool = td_pool_new(n, sizeof(struct ring_req));	/* P2 */
 	if (!p->front.pool)
 		goto fail_vecs;

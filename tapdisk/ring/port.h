@@ -6,7 +6,8 @@
  * P1  A request that was consumed is answered exactly once.
  * P2  No more is in flight than the rings have slots: the pool never runs dry.
  * P3  Memory that was resolved stays until stopped() has been called.
- * P4  A bad request costs its sender an error, a broken ring costs its sender
+ * P4  What resolve() held is released before its answer is written.
+ * P5  A bad request costs its sender an error, a broken ring costs its sender
  *     the connection, and neither costs anybody else anything.
  */
 #ifndef RING_PORT_H
@@ -19,11 +20,20 @@
 
 struct ring_port;
 
-/* All required. */
+/* All required, but stats. */
 struct ring_port_ops {
-	/* page[i] = the 4096 bytes that gref[i] names.  0 or -errno. */
-	int (*resolve)(struct ring_port *p, const uint32_t *gref, unsigned n,
-		       void **page);
+	const char *name;		/* of the front, in statistics */
+	/* The data of b: page[i] = 4096 bytes that stand for b->gref[i], until
+	 * release(p, *hold) if *hold is set, else as long as p is.  0 or
+	 * -errno. */
+	int (*resolve)(struct ring_port *p, const struct blkif_req *b,
+		       void **page, void **hold);
+	/* That request has ended with err: give the guest what is its.  What
+	 * the guest is told: 0 or -errno. */
+	int (*release)(struct ring_port *p, void *hold, int err);
+	/* Copy the first len bytes of the pages gref[].  0 or -errno. */
+	int (*fetch)(struct ring_port *p, const uint32_t *gref, void *to,
+		     size_t len);
 	/* Answers are there. */
 	void (*notify)(struct ring_port *p, unsigned queue);
 	/* The ring is about to ask for a notification. */
@@ -34,15 +44,25 @@ struct ring_port_ops {
 	void (*hang_up)(struct ring_port *p, const char *why);
 	/* Nothing is in flight any more: everything may be freed, p too. */
 	void (*stopped)(struct ring_port *p);
+	void (*stats)(struct ring_port *p, struct json_t *into);
+};
+
+/* Reads, writes. */
+struct ring_port_io {
+	uint64_t taken, done, sectors, us;
 };
 
 struct ring_port {
 	const struct ring_port_ops *ops;
 	struct loop *loop;
 	struct disk_front front;
+	struct disk_front_ops front_ops;
 	unsigned nr_rings;
 	bool running;		/* the disk takes requests */
 	bool stopping;
+	bool full;		/* the owner's: it has no room for another request;
+				 * none is taken until it has */
+	bool rdonly;		/* the owner's: what would write is refused */
 	const char *broken;	/* why, or NULL */
 	struct blkif_limits limits;
 	struct ring ring[TAPRING_MAX_QUEUES];
@@ -55,6 +75,7 @@ struct ring_port {
 	unsigned nr_vecs, fresh_vecs;	/* fresh: the next never used */
 
 	uint64_t bad, failed, notified;
+	struct ring_port_io io[2];	/* [TD_OP_READ], [TD_OP_WRITE] */
 
 	/* Of the request in hand. */
 	struct blkif_req req;
@@ -62,7 +83,7 @@ struct ring_port {
 	void *page[TAPRING_MAX_INDIRECT];
 };
 
-/* p->ring[0 .. nr_rings) are initialised; max_indirect: segments.  0 or -errno
+/* p is zeroed, but for its owner's flags; p->ring[0 .. nr_rings) are initialised; max_indirect: segments.  0 or -errno
  * (-ENODEV: there is no open disk). */
 int ring_port_start(struct ring_port *p, const struct ring_port_ops *ops,
 		    struct loop *l, struct disk *d, unsigned nr_rings,

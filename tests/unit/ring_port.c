@@ -102,14 +102,48 @@ static uint8_t *page(unsigned n)
 	return mem + (size_t)n * TAPRING_PAGE;
 }
 
-static int be_resolve(struct ring_port *p, const uint32_t *gref, unsigned n,
-		      void **to)
+/* What is held; in a bounce of its own if asked to. */
+static unsigned holds, released;
+static int release_err;
+static bool holding;
+
+static int be_resolve(struct ring_port *p, const struct blkif_req *b, void **to,
+		      void **hold_it)
 {
 	(void)p;
-	for (unsigned i = 0; i < n; i++) {
-		if (gref[i] >= PAGES)
+	for (unsigned i = 0; i < b->nr_segs; i++) {
+		if (b->gref[i] >= PAGES)
 			return -EFAULT;
-		to[i] = page(gref[i]);
+		to[i] = page(b->gref[i]);
+	}
+	if (holding) {
+		*hold_it = &holds;
+		p->full = ++holds == 3;
+	}
+	return 0;
+}
+
+static int be_release(struct ring_port *p, void *held_it, int err)
+{
+	assert_ptr_equal(held_it, &holds);
+	assert_true(holds > 0);
+	holds--;
+	released++;
+	p->full = false;
+	return err ? err : release_err;
+}
+
+static int be_fetch(struct ring_port *p, const uint32_t *gref, void *to, size_t len)
+{
+	(void)p;
+	for (; len; gref++) {
+		size_t n = min_u64(len, TAPRING_PAGE);
+
+		if (*gref >= PAGES)
+			return -EFAULT;
+		memcpy(to, page(*gref), n);
+		to = (char *)to + n;
+		len -= n;
 	}
 	return 0;
 }
@@ -150,7 +184,8 @@ static void be_stopped(struct ring_port *p)
 }
 
 static const struct ring_port_ops be_ops = {
-	.resolve = be_resolve, .notify = be_notify, .arming = be_arming,
+	.name = "test", .resolve = be_resolve, .release = be_release,
+	.fetch = be_fetch, .notify = be_notify, .arming = be_arming,
 	.resized = be_resized, .hang_up = be_hang_up, .stopped = be_stopped,
 };
 
@@ -455,6 +490,66 @@ static void a_doorbell_is_asked_for_only_before_sleeping(void **state)
 	assert_int_equal(sring(1)->req_event, 1);
 }
 
+/* The owner has room for three: the fourth waits on the ring. */
+static void what_is_held_is_released_and_a_full_owner_is_waited_for(void **state)
+{
+	(void)state;
+	holding = hold = true;
+	holds = released = 0;
+	for (unsigned i = 0; i < 5; i++)
+		request(0, BLKIF_OP_READ, i, i, 1);
+	request(0, BLKIF_OP_FLUSH, 5, 0, 0);
+	settle();
+	assert_int_equal(nr_held, 3);
+	assert_int_equal(port->ring[0].cons, 3);
+	assert_int_equal(sring(0)->rsp_prod, 0);
+	let_go();
+	settle();
+	assert_int_equal(sring(0)->rsp_prod, 6);
+	assert_int_equal(released, 5);		/* a flush holds nothing */
+	assert_int_equal(holds, 0);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(answer(0, i).status, 0);
+	/* What cannot be given to the guest is an error of the request. */
+	release_err = -EFAULT;
+	request(0, BLKIF_OP_READ, 6, 0, 1);
+	settle();
+	assert_int_equal(answer(0, 6).status, -1);
+	assert_int_equal(port->io[TD_OP_READ].taken, 6);
+	assert_int_equal(port->io[TD_OP_READ].done, 6);
+	assert_int_equal(port->io[TD_OP_READ].sectors, 6 * 8);
+	release_err = 0;
+	holding = false;
+}
+
+static void a_ring_that_may_not_write_does_not(void **state)
+{
+	static const uint8_t ops[] = { BLKIF_OP_WRITE, BLKIF_OP_BARRIER,
+				       BLKIF_OP_DISCARD, BLKIF_OP_READ,
+				       BLKIF_OP_FLUSH };
+
+	(void)state;
+	port->rdonly = true;
+	memset(page(DATA), 0x5a, TAPRING_PAGE);
+	memset(image, 0, TAPRING_PAGE);
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+		struct blkif_rw64 *s = request(0, ops[i], i, 0,
+					       ops[i] != BLKIF_OP_FLUSH);
+
+		if (ops[i] == BLKIF_OP_DISCARD)
+			*(struct blkif_discard64 *)(void *)s =
+				(struct blkif_discard64){ .op = ops[i], .id = i,
+							  .nr_sectors = 8 };
+	}
+	settle();
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+		struct blkif_rsp64 r = answer(0, i);
+
+		assert_int_equal(r.status, r.id < 3 ? -1 : 0);
+	}
+	assert_int_equal(image[0], 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make, unmake)
 
 int main(void)
@@ -470,6 +565,8 @@ int main(void)
 		TEST(a_closing_disk_hangs_up_on_its_clients),
 		TEST(full_rings_are_served),
 		TEST(a_doorbell_is_asked_for_only_before_sleeping),
+		TEST(what_is_held_is_released_and_a_full_owner_is_waited_for),
+		TEST(a_ring_that_may_not_write_does_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
