@@ -31,7 +31,7 @@ LIB_SRC := $(filter-out $(RING_CLIENT),$(wildcard lib/*.c lib/*/*.c))
 DRV_SRC := $(wildcard drivers/*.c drivers/*/*.c)
 # Xen's libraries, if they are there; HAVE_XEN= builds without them.
 ifeq ($(origin HAVE_XEN),undefined)
-HAVE_XEN := $(shell pkg-config --exists xengnttab xenevtchn xenstore 2>/dev/null && test -e tapdisk/ring/xen.c && echo 1)
+HAVE_XEN := $(shell pkg-config --exists xengnttab xenevtchn xenstore 2>/dev/null && echo 1)
 endif
 TAPDISK_SRC := $(filter-out $(if $(HAVE_XEN),%/xen_none.c,%/xen.c %/xen_host.c \
 	%/xen_pages.c),$(wildcard tapdisk/*.c tapdisk/*/*.c tapdisk/*/*/*.c))
