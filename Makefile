@@ -57,7 +57,7 @@ RING_A := $(BUILD)/libtapring.a
 RING_SO := $(BUILD)/libtapring.so.1
 TESTLIB := $(if $(TESTLIB_SRC),$(BUILD)/libtest.a)
 BIN := $(BUILD)/bin
-PROGRAMS := $(addprefix $(BIN)/,tapdisk blktapctrl tap-ctl tap-io tap-img)
+PROGRAMS := $(addprefix $(BIN)/,tapdisk blktapctrl tap-ctl tap-io tap-img tap-xl)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 FUNC := $(patsubst tests/func/%.c,$(BUILD)/func/%,$(FUNC_SRC))
 CRASH := $(BUILD)/crash/crash
@@ -141,6 +141,11 @@ $(BIN)/tap-io: $(call obj,$(TAPIO_SRC)) $(RING_A) $(LIB)
 $(BIN)/tap-img: $(call obj,$(TAPIMG_SRC)) $(DRV) $(LIB)
 	$(call link,$(TAPIMG_LIBS))
 	@cd $(@D) && for n in $(CLASSIC); do ln -sf tap-img $$n; done
+
+$(BIN)/tap-xl: tools/xen/tap-xl Makefile
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  GEN   $@')
+	$(Q)sed 's,@VERSION@,$(VERSION),' $< >$@ && chmod 755 $@
 
 $(BUILD)/tapring-example: $(BUILD)/tools/tapring-example.o $(RING_A)
 	$(call link)

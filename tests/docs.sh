@@ -57,7 +57,7 @@ check_options()
 	done
 }
 
-for prog in tapdisk blktapctrl tap-ctl tap-io tap-img; do
+for prog in tapdisk blktapctrl tap-ctl tap-io tap-img tap-xl; do
 	page=
 	for m in "${pages[@]}"; do
 		case ${m##*/} in "$prog".[18]) page=$m ;; esac

@@ -10,6 +10,8 @@ LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+# Where xl looks for the script of a disk, whatever the prefix of others is.
+XENSCRIPTDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc/xen/scripts,$(PREFIX)/etc/xen/scripts)
 COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
 MAN := $(wildcard $(foreach s,1 3 5 7 8,lib/*.$(s) ctl/*/*.$(s) tapdisk/*.$(s) tapdisk/*/*.$(s) tapdisk/*/*/*.$(s) \
@@ -18,8 +20,9 @@ UNITS := $(wildcard tools/systemd/*.service)
 COMPLETION := $(wildcard tools/completion/*)
 
 FILES := \
-	$(foreach p,tapdisk blktapctrl tap-ctl,$(BIN)/$(p):$(SBINDIR)/$(p):755) \
+	$(foreach p,tapdisk blktapctrl tap-ctl tap-xl,$(BIN)/$(p):$(SBINDIR)/$(p):755) \
 	$(foreach p,tap-io tap-img,$(BIN)/$(p):$(BINDIR)/$(p):755) \
+	tools/xen/block-blktap:$(XENSCRIPTDIR)/block-blktap:755 \
 	$(RING_SO):$(LIBDIR)/$(notdir $(RING_SO)):755 \
 	$(RING_A):$(LIBDIR)/libtapring.a:644 \
 	$(foreach h,tapring.h tapring_proto.h, \

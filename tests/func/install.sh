@@ -9,11 +9,12 @@ D=$T/stage P=/opt/bt
 mk() { make BUILD="$BUILD" SAN="$SAN" DESTDIR="$D" PREFIX=$P "$@" >"$T/make.log" 2>&1; }
 
 mk install || fail "make install: $(tail -n 5 "$T/make.log")"
-for f in sbin/blktapctrl sbin/tapdisk sbin/tap-ctl bin/tap-io \
+for f in sbin/blktapctrl sbin/tapdisk sbin/tap-ctl sbin/tap-xl bin/tap-io \
 		lib/libtapring.a lib/libtapring.so lib/libtapring.so.1 \
 		include/tapring.h include/tapring_proto.h lib/pkgconfig/tapring.pc \
 		share/man/man8/tapdisk.8 share/man/man8/blktapctrl.8 \
 		share/man/man8/tap-ctl.8 share/man/man1/tap-io.1 \
+		etc/xen/scripts/block-blktap share/man/man7/blktap-xen.7 \
 		share/man/man3/tapring.3 \
 		share/bash-completion/completions/tap-ctl; do
 	[ -s "$D$P/$f" ] || fail "not installed: $f"
