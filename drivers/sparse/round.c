@@ -166,14 +166,14 @@ static void synced(struct child *c, int err)
 	landed(r);
 }
 
-/* Every file that was written since its last sync began.  False: the task waits
- * for a request. */
+/* Every file that was written since its last sync began, once: what is written
+ * meanwhile belongs to the next round.  False: the task waits for a request. */
 static bool sync_files(struct sparse *s)
 {
 	struct round *r = &s->round;
 
-	for (unsigned i = 0; i < s->n_files; i++) {
-		struct sparse_file *f = &s->files[i];
+	for (; r->sync_next < s->n_files; r->sync_next++) {
+		struct sparse_file *f = &s->files[r->sync_next];
 		struct child *c;
 
 		if (!f->unsynced || f->rdonly)
@@ -267,6 +267,7 @@ static void next_stage(struct sparse *s)
 	while (r->stage < SPARSE_STAGES && list_empty(&r->frozen[r->stage]))
 		r->stage++;
 	r->sync = r->stage == SPARSE_STAGES || (r->stage && s->dep);
+	r->sync_next = 0;
 	if (r->sync)
 		s->dep = false;
 }

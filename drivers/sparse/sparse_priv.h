@@ -103,6 +103,7 @@ struct cache {
 struct round {
 	bool running, wanted;
 	bool sync;			/* the step in hand: else writing */
+	unsigned sync_next;		/* the file that it goes on with */
 	unsigned stage;
 	unsigned flying;		/* writes or syncs that are out */
 	int err, last_err;

@@ -231,6 +231,66 @@ static void no_space_is_not_remembered(void **state)
 	assert_true(refused < 50);
 }
 
+/* Writes that go on and on while a round syncs are no reason to sync again. */
+
+static bool go_on;
+static uint64_t streamed;
+
+static void stream_done(struct td_req *r, int err)
+{
+	struct late *l = r->owner;
+
+	l->err |= err;
+	td_pool_put(g.pool, r);
+	if (go_on) {
+		l->off = streamed++ % (SIZE / CLUSTER) * CLUSTER + 4096;
+		rig_start(&g, TD_OP_WRITE, 0, l->off, l->len, &l->iov, 1, stream_done,
+			  l);
+	} else if (!--under_way) {
+		loop_stop(g.env.loop);
+	}
+}
+
+static void stream_start(unsigned n)
+{
+	go_on = true;
+	for (under_way = 0; under_way < n; under_way++) {
+		struct late *l = &late[under_way];
+		struct td_req *r = td_pool_get(g.pool);
+
+		l->len = 4096;
+		l->err = 0;
+		l->iov = (struct iovec){ l->buf, l->len };
+		r->owner = l;
+		stream_done(r, 0);
+	}
+}
+
+static void a_round_syncs_once_a_stage(void **state)
+{
+	static unsigned char buf[SIZE / 4];
+	unsigned syncs = 0;
+
+	(void)state;
+	assert_int_equal(image_make("qcow2", path, SIZE, NULL, ""), 0);
+	mem_begin("qcow2:a", NULL);
+	for (uint64_t at = 0; at < SIZE; at += sizeof(buf))
+		assert_int_equal(rig_write(&g, at, sizeof(buf), buf), 0);
+	m.record = true;
+	stream_start(REQS);
+	/* A round of three stages at most: refcounts, L2, L1; and then its end. */
+	assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL), 0);
+	for (size_t i = 0; i < m.n_ops; i++)
+		syncs += m.ops[i].op == TD_OP_FLUSH;
+	assert_in_range(syncs, 1, 4);
+	go_on = false;
+	while (under_way)
+		loop_run(g.env.loop);
+	for (unsigned i = 0; i < REQS; i++)
+		assert_int_equal(late[i].err, 0);
+	mem_end();
+}
+
 static int begin(void **state)
 {
 	(void)state;
@@ -253,6 +313,7 @@ int main(void)
 		cmocka_unit_test(a_copied_table_does_not_revive_a_grain),
 		cmocka_unit_test(a_part_and_a_whole_sector),
 		cmocka_unit_test(no_space_is_not_remembered),
+		cmocka_unit_test(a_round_syncs_once_a_stage),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
