@@ -16,6 +16,10 @@
  * knows what became of the requests that were not reaped; -EPROTO: it answered
  * nonsense.  Both are final for the queue.
  *
+ * A process that serves the disk may die and be replaced.  The functions below
+ * then find the successor, which goes on with what is in flight: a pause, and
+ * nothing else, is to be seen.  `path` must lead there.
+ *
  * Threads: one thread a queue.  tapring_size() may be called from any thread;
  * tapring_events() by one at a time.  Only one thread connects and closes.
  */
@@ -45,8 +49,11 @@ struct tapring_opts {
 	uint64_t data;		/* bytes of memory for data; 4 MiB */
 	uint64_t poll_ns;	/* how long tapring_wait() spins; 0 = not at all */
 	uint32_t timeout_ms;	/* of connecting; 10000 */
-	uint32_t reserved[9];	/* 0 */
+	uint32_t reconnect_ms;	/* how long to look for a successor of a disk's
+				 * process that has died; 30000 */
+	uint32_t reserved[8];	/* 0 */
 };
+#define TAPRING_NO_RECONNECT UINT32_MAX		/* reconnect_ms: not at all */
 
 /* path: the socket.  opts may be NULL.  -EPROTO: no ring server there;
  * -EOPNOTSUPP: it does not offer what opts ask for; else what connect(2) says

@@ -12,8 +12,22 @@
  *                      an error, and the connection is closed
  *   server -> client   struct tapring_status with TAPRING_RESIZED whenever the
  *                      disk's size has changed
+ *   server -> client   struct tapring_status with TAPRING_CLOSED before the server
+ *                      ends a connection: the disk closes, or the client is no good
  *
- * The disk is the client's until the connection closes.  A doorbell is one
+ * The disk is the client's until the connection closes.
+ *
+ * A connection that ends without TAPRING_CLOSED has lost its server, which may
+ * have a successor.  If the first status brought a token that is not all zeroes,
+ * the client connects again (trying for a while: nobody may listen yet, or the
+ * disk not be open: -ENODEV), and sends the same hello, with that token and the
+ * same memory.  The successor goes on with the rings as they are: requests that
+ * were not answered are executed again and answered once, and one doorbell for
+ * each ring comes in any case.  New doorbells come with the status.  -ESTALE: it
+ * knows nothing of that token; -EBUSY: that connection still lives, or there are
+ * too many clients; -EINVAL: the rings had another shape.
+ *
+ * A doorbell is one
  * byte on the queue's socket, either way, when the ring's event index asks for
  * it; both ends send with MSG_DONTWAIT and take a full socket for a doorbell
  * that is already there.  The server makes the pairs: a client that shared the
@@ -26,7 +40,7 @@
 #include <stdint.h>
 
 #define TAPRING_MAGIC		0x474e5254u	/* "TRNG" in memory, little endian */
-#define TAPRING_VERSION		1u
+#define TAPRING_VERSION		2u
 #define TAPRING_PAGE		4096u		/* a blkif page, whatever the CPU's */
 #define TAPRING_MAX_ORDER	4u		/* 16 ring pages, 512 slots */
 #define TAPRING_MAX_QUEUES	8u
@@ -45,6 +59,11 @@ enum tapring_feature {
 	TAPRING_F_BARRIER	= 1u << 1,
 	TAPRING_F_DISCARD	= 1u << 2,
 	TAPRING_F_RDONLY	= 1u << 3,
+};
+
+/* Whose rings these are: a secret between one client and the server. */
+struct tapring_token {
+	uint8_t b[16];
 };
 
 struct tapring_greeting {
@@ -70,12 +89,14 @@ struct tapring_hello {
 	uint16_t queues;	/* 1 .. max_queues */
 	uint32_t pages;		/* of the memfd that grants may name */
 	uint32_t ring_ref[TAPRING_MAX_QUEUES][1u << TAPRING_MAX_ORDER];
+	struct tapring_token token;	/* zeroes: new rings, all zeroes but events */
 };
-static_assert(sizeof(struct tapring_hello) == 528, "wire layout");
+static_assert(sizeof(struct tapring_hello) == 544, "wire layout");
 
 enum tapring_event {
 	TAPRING_CONNECTED	= 1,
 	TAPRING_RESIZED		= 2,
+	TAPRING_CLOSED		= 3,
 };
 
 struct tapring_status {
@@ -85,7 +106,8 @@ struct tapring_status {
 	int32_t status;		/* 0 or -errno */
 	uint32_t pad;
 	uint64_t sectors;	/* of 512 bytes, now */
+	struct tapring_token token;	/* of CONNECTED; zeroes: no successor */
 };
-static_assert(sizeof(struct tapring_status) == 24, "wire layout");
+static_assert(sizeof(struct tapring_status) == 40, "wire layout");
 
 #endif

@@ -39,7 +39,7 @@
 enum {
 	OPT_CONTROL = 300, OPT_FD, OPT_LOG, OPT_LOG_LEVEL, OPT_DEBUG, OPT_POLL,
 	OPT_NO_SANDBOX, OPT_KILL_AT, OPT_FOREGROUND, OPT_FEATURES, OPT_BACKING,
-	OPT_KEY_FILE,
+	OPT_KEY_FILE, OPT_JOURNAL, OPT_RECOVER,
 };
 
 static const struct opt options[] = {
@@ -54,6 +54,10 @@ static const struct opt options[] = {
 	  "image, from the top down; none: nothing is" },
 	{ OPT_KEY_FILE, "key-file", "FILE", "with --foreground: a key of the image "
 	  "is in FILE (-: standard input)" },
+	{ OPT_JOURNAL, "journal", "FILE", "with --foreground: record what ring clients "
+	  "have in flight" },
+	{ OPT_RECOVER, "recover", NULL, "with --foreground: go on where a process that "
+	  "died has left off" },
 	{ 'R', "read-only", NULL, "with --foreground: read-only" },
 	{ 'D', "no-direct", NULL, "with --foreground: through the page cache" },
 	{ OPT_POLL, "poll-us", "N",
@@ -72,11 +76,11 @@ static const struct opt options[] = {
 };
 
 struct config {
-	const char *rundir, *image, *debug;
+	const char *rundir, *image, *debug, *journal;
 	char spec[TAP_TEXT_MAX + 1];	/* the image and what is below it */
 	char below[TAP_TEXT_MAX + 1];
 	uint64_t control, fd, minor, poll_us;
-	bool has_control, has_fd, has_minor, foreground, no_sandbox;
+	bool has_control, has_fd, has_minor, foreground, no_sandbox, recover;
 	unsigned flags;
 	enum log_to log;
 	enum log_level level;
@@ -193,6 +197,12 @@ static int one_option(int id, const struct opts *o, struct config *c)
 		return add_key(o->value);
 	case OPT_BACKING:
 		return add_below(c, o->value);
+	case OPT_JOURNAL:
+		c->journal = o->value;
+		return -1;
+	case OPT_RECOVER:
+		c->recover = true;
+		return -1;
 	case 'R':
 		c->flags |= TD_NODE_RDONLY;
 		return -1;
@@ -403,7 +413,8 @@ static int start(struct config *c)
 		return -1;
 	if (!c->foreground)
 		return start_control(c);
-	if (standalone_new(self.loop, self.disk, (unsigned)c->minor, &self.alone))
+	if (standalone_new(self.loop, self.disk, (unsigned)c->minor, c->journal,
+			   c->recover, &self.alone))
 		return -1;
 	disk_open(self.disk, c->spec, c->flags, opened, c);
 	return 0;

@@ -2,6 +2,7 @@
 #include "standalone.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,10 +15,13 @@
 #include "disk/disk.h"
 #include "front.h"
 #include "io/get.h"
+#include "ring/journal.h"
+#include "tap_proto.h"
 
 struct standalone {
 	struct ring_server *ring;
 	struct nbd_server *nbd;
+	struct journal *journal;	/* or NULL */
 	char ring_path[128], nbd_path[128];
 };
 
@@ -55,8 +59,27 @@ static int listen_at(const char *path)
 	return err;
 }
 
+static int open_journal(const char *path, bool recover, struct journal **j)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), err;
+
+	if (fd < 0) {
+		err = -errno;
+	} else if (ftruncate(fd, TAP_JOURNAL_BYTES)) {
+		err = -errno;
+		close(fd);
+	} else {
+		err = journal_new(fd, j);
+	}
+	if (err)
+		log_err("no journal in %s: %s", path, strerror(-err));
+	else if (!recover)
+		journal_reset(*j);
+	return err;
+}
+
 int standalone_new(struct loop *l, struct disk *d, unsigned minor,
-		   struct standalone **out)
+		   const char *journal, bool recover, struct standalone **out)
 {
 	struct standalone *s = calloc(1, sizeof(*s));
 	int fd, err = -ENOMEM;
@@ -68,6 +91,9 @@ int standalone_new(struct loop *l, struct disk *d, unsigned minor,
 		log_err("cannot make %s: %s", rundir(), strerror(-err));
 		goto fail;
 	}
+	err = journal ? open_journal(journal, recover, &s->journal) : 0;
+	if (err)
+		goto fail;
 	run_path(RUN_RING, (int)minor, s->ring_path, sizeof(s->ring_path));
 	run_path(RUN_NBD, (int)minor, s->nbd_path, sizeof(s->nbd_path));
 	err = fd = listen_at(s->ring_path);
@@ -79,6 +105,7 @@ int standalone_new(struct loop *l, struct disk *d, unsigned minor,
 		close(fd);
 		goto fail_ring_path;
 	}
+	ring_server_journal(s->ring, s->journal);
 	err = fd = listen_at(s->nbd_path);
 	if (fd < 0)
 		goto fail_ring;
@@ -97,6 +124,7 @@ fail_ring:
 fail_ring_path:
 	unlink(s->ring_path);
 fail:
+	journal_free(s->journal);
 	free(s);
 	return err;
 }
@@ -107,6 +135,7 @@ void standalone_free(struct standalone *s)
 	nbd_server_free(s->nbd);
 	unlink(s->ring_path);
 	unlink(s->nbd_path);
+	journal_free(s->journal);
 	free(s);
 }
 

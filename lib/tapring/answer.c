@@ -12,7 +12,7 @@
 #define YIELD_AFTER_NS 20000u	/* of a spin, and then so often */
 #define YIELD_NS 5000u
 
-static uint64_t now_ns(void)
+uint64_t now_ns(void)
 {
 	struct timespec ts;
 
@@ -41,16 +41,27 @@ static int ready(struct tapring_queue *q)
 	return q->dead ? q->dead : (int)n;
 }
 
-/* Empty the doorbell.  False when nobody is behind it any more. */
+/* The same when there is no server any more: never 0. */
+static int ready_at_end(struct tapring_queue *q)
+{
+	int n = ready(q);
+
+	return n ? n : -EPIPE;						/* T4 */
+}
+
+/* Empty the doorbell.  False, and errno, if nothing came that way. */
 static bool drain(struct tapring_queue *q, int flags)
 {
+	uint32_t life = link_life(q->r);
 	char buf[512];
 	ssize_t n = recv(q->fd, buf, sizeof(buf), flags);
 
 	q->rang = false;
-	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
-		q->gone = true;
-	return !q->gone;
+	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+		link_lost(q->r, life);
+		errno = EPIPE;
+	}
+	return n > 0;
 }
 
 static int take_answer(struct tapring_queue *q, struct tapring_answer *a)
@@ -102,9 +113,13 @@ int tapring_reap(struct tapring_queue *q, struct tapring_answer *a,
 	if (n < 0)
 		return n;
 	if (!n) {
-		if (!q->gone && ++q->empty % PEEK_EVERY == 0)
+		if (link_state(q->r) != LINK_UP)
+			link_step(q->r);
+		else if (++q->empty % PEEK_EVERY == 0)
 			drain(q, MSG_DONTWAIT);
-		return q->gone ? -EPIPE : 0;				/* T4 */
+		n = link_state(q->r) == LINK_ENDED ? ready_at_end(q) : 0;
+		if (n <= 0)
+			return n;
 	}
 	q->empty = 0;
 	if ((unsigned)n > max)
@@ -153,19 +168,16 @@ static int spin(struct tapring_queue *q, unsigned min, uint64_t ns)
 	return n;
 }
 
-/* Until the doorbell rings or `end` has come.  1, 0 (end) or -errno. */
+/* Until the doorbell rings, something else is to be seen, or `end` has come.  1,
+ * 0 (end) or -errno. */
 static int sleep_until(struct tapring_queue *q, uint64_t end)
 {
 	struct pollfd p = { .fd = q->fd, .events = POLLIN };
 	uint64_t now;
 
 	q->stats.sleeps++;
-	if (end == UINT64_MAX) {
-		errno = 0;
-		if (!drain(q, 0))
-			return -EPIPE;
-		return errno == EINTR ? -EINTR : 1;
-	}
+	if (end == UINT64_MAX)
+		return drain(q, 0) || errno != EINTR ? 1 : -EINTR;
 	now = now_ns();
 	if (now < end) {
 		uint64_t left = end - now;
@@ -175,8 +187,10 @@ static int sleep_until(struct tapring_queue *q, uint64_t end)
 
 		if (n < 0)
 			return -errno;
-		if (n)
-			return drain(q, MSG_DONTWAIT) ? 1 : -EPIPE;
+		if (n) {
+			drain(q, MSG_DONTWAIT);
+			return 1;
+		}
 	}
 	return 0;
 }
@@ -209,12 +223,20 @@ int tapring_wait(struct tapring_queue *q, unsigned min, int timeout_ms)
 		n = arm(q, min);
 		if (n < 0 || (unsigned)n >= min)
 			return n;
-		s = q->gone ? -EPIPE : sleep_until(q, end);
+		switch (link_state(q->r)) {
+		case LINK_UP:
+			s = sleep_until(q, end);
+			break;
+		case LINK_ENDED:
+			return ready_at_end(q);
+		default:
+			s = link_wait(q->r, end);
+		}
 		n = ready(q);
 		if (n < 0 || (unsigned)n >= min || !s)
 			return n;
 		if (s < 0)
-			return s == -EPIPE && n ? n : s;		/* T4 */
+			return s;
 	}
 }
 
@@ -230,21 +252,21 @@ unsigned tapring_inflight(const struct tapring_queue *q)
 
 int tapring_fd(const struct tapring_queue *q)
 {
-	return q->fd;
+	return q->poll_fd;
 }
 
 int tapring_arm(struct tapring_queue *q)
 {
 	int n;
 
-	if (q->rang && !q->gone)
+	if (link_state(q->r) != LINK_UP)
+		link_step(q->r);
+	else if (q->rang)
 		drain(q, MSG_DONTWAIT);
 	n = arm(q, 1);
-	if (n < 0)
-		return n;
-	if (n)
-		return 1;
-	return q->gone ? -EPIPE : 0;
+	if (!n && link_state(q->r) == LINK_ENDED)
+		n = ready_at_end(q);
+	return n > 0 ? 1 : n;
 }
 
 void tapring_get_stats(const struct tapring_queue *q, struct tapring_stats *s)

@@ -1,5 +1,5 @@
-/* connect.c - libtapring: from a socket's name to memory, rings and doorbells;
- * and what the disk says of itself.
+/* connect.c - libtapring: from a socket's name to memory, rings and doorbells.
+ * What becomes of the connection then is link.c's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 
 #define DATA_DEFAULT (4u << 20)
 #define TIMEOUT_DEFAULT_MS 10000u
+#define RECONNECT_DEFAULT_MS 30000u
 
 static int recv_all(int fd, void *buf, size_t len)
 {
@@ -89,7 +90,7 @@ static int negotiate(struct tapring *r, const struct tapring_opts *o,
 }
 
 /* The memory, in this order: rings, pages of segments, bounce areas, data. */
-static int make_memory(struct tapring *r, uint64_t data, int *memfd)
+static int make_memory(struct tapring *r, uint64_t data)
 {
 	const struct tapring_info *i = &r->info;
 	uint64_t ring = (uint64_t)i->queues << r->order;
@@ -99,30 +100,25 @@ static int make_memory(struct tapring *r, uint64_t data, int *memfd)
 	uint64_t pages = ring + ind + bounce + (data + TAPRING_PAGE - 1) /
 			 TAPRING_PAGE;
 	void *mem;
-	int fd, err;
+	int fd;
 
 	if (pages > TAPRING_MAX_PAGES)
 		return -E2BIG;
-	fd = memfd_create("tapring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	r->memfd = fd = memfd_create("tapring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
 	r->mem_len = (size_t)pages * TAPRING_PAGE;
 	if (ftruncate(fd, (off_t)r->mem_len) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK))
-		goto fail;
+		return -errno;
 	mem = mmap(NULL, r->mem_len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (mem == MAP_FAILED)
-		goto fail;
+		return -errno;
 	r->mem = mem;
 	r->bounce = r->mem + (ring + ind) * TAPRING_PAGE;
 	r->data = r->bounce + bounce * TAPRING_PAGE;
 	r->data_len = r->mem_len - (size_t)(r->data - r->mem);
-	*memfd = fd;
 	return 0;
-fail:
-	err = -errno;
-	close(fd);
-	return err;
 }
 
 static int make_queues(struct tapring *r, uint64_t poll_ns)
@@ -135,7 +131,7 @@ static int make_queues(struct tapring *r, uint64_t poll_ns)
 		return -ENOMEM;
 	memset(r->queue, 0, len);
 	for (unsigned n = 0; n < r->info.queues; n++)
-		r->queue[n].fd = -1;
+		r->queue[n].fd = r->queue[n].poll_fd = -1;
 	for (unsigned n = 0; !err && n < r->info.queues; n++)
 		err = queue_init(r, n, poll_ns);
 	return err;
@@ -146,7 +142,7 @@ union fd_control {
 	char buf[CMSG_SPACE(TAPRING_MAX_QUEUES * sizeof(int))];
 };
 
-static int send_hello(struct tapring *r, int memfd)
+int hello_send(const struct tapring *r, int sock)
 {
 	struct tapring_hello h = {
 		.magic = TAPRING_MAGIC,
@@ -155,6 +151,7 @@ static int send_hello(struct tapring *r, int memfd)
 		.order = (uint16_t)r->order,
 		.queues = (uint16_t)r->info.queues,
 		.pages = (uint32_t)(r->mem_len / TAPRING_PAGE),
+		.token = r->token,
 	};
 	struct iovec iov = { &h, sizeof(h) };
 	union fd_control ctl;
@@ -170,9 +167,9 @@ static int send_hello(struct tapring *r, int memfd)
 	ctl.h.cmsg_level = SOL_SOCKET;
 	ctl.h.cmsg_type = SCM_RIGHTS;
 	ctl.h.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&ctl.h), &memfd, sizeof(memfd));
+	memcpy(CMSG_DATA(&ctl.h), &r->memfd, sizeof(r->memfd));
 	do
-		n = sendmsg(r->sock, &m, MSG_NOSIGNAL);
+		n = sendmsg(sock, &m, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	/* A server that refuses us has hung up and left its reason to be read. */
 	if (n < 0 && errno != EPIPE && errno != ECONNRESET)
@@ -180,7 +177,7 @@ static int send_hello(struct tapring *r, int memfd)
 	return n < 0 || (size_t)n == sizeof(h) ? 0 : -EPROTO;
 }
 
-static int take_bells(struct tapring *r, struct msghdr *m)
+static int take_bells(const struct tapring *r, struct msghdr *m, int *bell)
 {
 	unsigned got = 0;
 
@@ -193,7 +190,7 @@ static int take_bells(struct tapring *r, struct msghdr *m)
 		for (size_t i = 0; i < n; i++) {
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
 			if (got < r->info.queues)
-				r->queue[got++].fd = fd;
+				bell[got++] = fd;
 			else
 				close(fd);
 		}
@@ -201,10 +198,10 @@ static int take_bells(struct tapring *r, struct msghdr *m)
 	return got == r->info.queues ? 0 : -EPROTO;
 }
 
-static int recv_welcome(struct tapring *r)
+int welcome_recv(const struct tapring *r, int sock, int flags,
+		 struct tapring_status *s, int *bell)
 {
-	struct tapring_status s;
-	struct iovec iov = { &s, sizeof(s) };
+	struct iovec iov = { s, sizeof(*s) };
 	union fd_control ctl;
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
 			    .msg_control = ctl.buf,
@@ -212,21 +209,40 @@ static int recv_welcome(struct tapring *r)
 	ssize_t n;
 	int err;
 
+	for (unsigned q = 0; q < r->info.queues; q++)
+		bell[q] = -1;
 	do
-		n = recvmsg(r->sock, &m, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+		n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC | flags);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	err = take_bells(r, &m);
+		return -errno;
+	err = take_bells(r, &m, bell);
 	if (!n)
-		return -EPIPE;
-	if (n != (ssize_t)sizeof(s) || s.magic != TAPRING_MAGIC ||
-	    s.event != TAPRING_CONNECTED || s.status > 0)
-		return -EPROTO;
-	if (s.status)
-		return s.status;
-	r->sectors = s.sectors;
+		err = -EPIPE;
+	else if (n != (ssize_t)sizeof(*s) || s->magic != TAPRING_MAGIC ||
+		 s->event != TAPRING_CONNECTED || s->status > 0)
+		err = -EPROTO;
+	else if (s->status)
+		err = s->status;
+	for (unsigned q = 0; err && q < r->info.queues; q++)
+		if (bell[q] >= 0)
+			close(bell[q]);
 	return err;
+}
+
+static int first_welcome(struct tapring *r)
+{
+	int bell[TAPRING_MAX_QUEUES];
+	struct tapring_status s;
+	int err = welcome_recv(r, r->sock, MSG_WAITALL, &s, bell);
+
+	if (err)
+		return err == -EAGAIN ? -ETIMEDOUT : err;
+	r->sectors = s.sectors;
+	r->token = s.token;
+	for (unsigned q = 0; q < r->info.queues; q++)
+		r->queue[q].fd = bell[q];
+	return 0;
 }
 
 static int opts_check(const struct tapring_opts *o)
@@ -251,13 +267,17 @@ int tapring_connect(const char *path, const struct tapring_opts *opts,
 	const struct tapring_opts *o = opts ? opts : &defaults;
 	struct tapring_greeting g;
 	struct tapring *r;
-	int memfd = -1, err = opts_check(o);
+	int err = opts_check(o);
 
 	if (err)
 		return err;
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
+	r->memfd = r->next_sock = r->events_fd = r->timer = r->news = -1;
+	r->limit_ns = (o->reconnect_ms == TAPRING_NO_RECONNECT ? 0 :
+		       o->reconnect_ms ? o->reconnect_ms :
+		       RECONNECT_DEFAULT_MS) * UINT64_C(1000000);
 	r->sock = err = dial(path, o->timeout_ms ? o->timeout_ms :
 						   TIMEOUT_DEFAULT_MS);
 	if (err < 0)
@@ -266,15 +286,17 @@ int tapring_connect(const char *path, const struct tapring_opts *opts,
 	if (!err)
 		err = negotiate(r, o, &g);
 	if (!err)
-		err = make_memory(r, o->data ? o->data : DATA_DEFAULT, &memfd);
+		err = make_memory(r, o->data ? o->data : DATA_DEFAULT);
 	if (!err)
 		err = make_queues(r, o->poll_ns);
 	if (!err)
-		err = send_hello(r, memfd);
-	if (memfd >= 0)
-		close(memfd);
+		err = hello_send(r, r->sock);
 	if (!err)
-		err = recv_welcome(r);
+		err = first_welcome(r);
+	if (!err && !(r->path = strdup(path)))
+		err = -ENOMEM;
+	if (!err)
+		err = link_init(r);
 	if (err)
 		goto fail;
 	*out = r;
@@ -293,8 +315,12 @@ void tapring_close(struct tapring *r)
 	free(r->queue);
 	if (r->mem)
 		munmap(r->mem, r->mem_len);
+	link_free(r);
+	if (r->memfd >= 0)
+		close(r->memfd);
 	if (r->sock >= 0)
 		close(r->sock);
+	free(r->path);
 	free(r);
 }
 
@@ -321,37 +347,4 @@ void *tapring_data(const struct tapring *r, size_t *len)
 	if (len)
 		*len = r->data_len;
 	return r->data;
-}
-
-int tapring_events_fd(const struct tapring *r)
-{
-	return r->sock;
-}
-
-int tapring_events(struct tapring *r)
-{
-	int changed = 0;
-
-	for (;;) {
-		ssize_t n = recv(r->sock, (char *)&r->status + r->have,
-				 sizeof(r->status) - r->have, MSG_DONTWAIT);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN)
-			return changed;
-		if (n <= 0)
-			return -EPIPE;
-		r->have += (size_t)n;
-		if (r->have < sizeof(r->status))
-			continue;
-		r->have = 0;
-		if (r->status.magic != TAPRING_MAGIC)
-			return -EPROTO;
-		if (r->status.event != TAPRING_RESIZED)
-			continue;
-		__atomic_store_n(&r->sectors, r->status.sectors,
-				 __ATOMIC_RELAXED);
-		changed = 1;
-	}
 }

@@ -39,6 +39,8 @@ void queue_free(struct tapring_queue *q)
 {
 	if (q->fd >= 0)
 		close(q->fd);
+	if (q->poll_fd >= 0)
+		close(q->poll_fd);
 	free(q->free);
 	free(q->req);
 }
@@ -47,7 +49,7 @@ static int usable(const struct tapring_queue *q)
 {
 	if (q->dead)
 		return q->dead;
-	if (q->gone)
+	if (link_state(q->r) == LINK_ENDED)
 		return -EPIPE;
 	return q->nr_free ? 0 : -EAGAIN;
 }
@@ -240,11 +242,11 @@ int tapring_discard(struct tapring_queue *q, uint64_t len, uint64_t offset,
 
 int tapring_submit(struct tapring_queue *q)
 {
-	uint32_t old = q->req_pub, new = q->req_pvt, event;
+	uint32_t old = q->req_pub, new = q->req_pvt, event, life;
 
 	if (q->dead)
 		return q->dead;
-	if (q->gone)
+	if (link_state(q->r) == LINK_ENDED)
 		return -EPIPE;
 	if (new == old)
 		return 0;
@@ -257,11 +259,15 @@ int tapring_submit(struct tapring_queue *q)
 	event = __atomic_load_n(&q->sring->req_event, __ATOMIC_RELAXED);
 	if (new - event >= new - old)
 		return 0;
-	q->stats.bells_sent++;
-	if (send(q->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
-	    errno != EAGAIN) {
-		q->gone = true;
-		return -EPIPE;
+	/* A server that is lost finds them when there is one again. */
+	life = link_life(q->r);
+	if (link_state(q->r) != LINK_UP) {
+		link_step(q->r);
+	} else {
+		q->stats.bells_sent++;
+		if (send(q->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+		    errno != EAGAIN)
+			link_lost(q->r, life);
 	}
-	return 0;
+	return link_state(q->r) == LINK_ENDED ? -EPIPE : 0;
 }

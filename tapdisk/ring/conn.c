@@ -13,6 +13,10 @@
  *     A stream socket takes 277 one-byte messages; we ask for a doorbell at most
  *     BELL_ARMS times between two drainings, so an honest client's always gets
  *     in and one that floods hurts itself alone.
+ * C6  A client that we end is told so first (TAPRING_CLOSED): one that is not has
+ *     lost a process, and comes back with its token.  So its section of the
+ *     journal lasts as long as we do, and is kept only for a client that came
+ *     with a token and could not be taken.
  */
 #include "ring/conn.h"
 
@@ -21,6 +25,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,6 +33,7 @@
 #include "base/letgo.h"
 #include "base/log.h"
 #include "ring/hello.h"
+#include "ring/journal.h"
 #include "ring/port.h"
 #include "ring/wire.h"
 #include "td_driver.h"
@@ -58,6 +64,9 @@ struct ring_conn {
 
 	char *mem;
 	size_t mem_len;
+	struct journal_section *journal; /* or NULL: not to be taken up again */
+	struct tapring_token token;	/* its key; zeroes without one */
+	bool keep;			/* the section, for another try */
 	void *alias[TAPRING_MAX_QUEUES]; /* scattered ring pages, in a row */
 	struct bell bell[TAPRING_MAX_QUEUES];
 	bool tell_size;			/* when its socket has room */
@@ -78,6 +87,8 @@ static void conn_free(struct ring_conn *c)
 			munmap(c->alias[q], (size_t)TAPRING_PAGE << c->hello.order);
 	if (c->mem)
 		munmap(c->mem, c->mem_len);
+	if (c->journal)
+		journal_put(c->journal, c->keep);			/* C6 */
 	if (c->owner) {
 		list_del(&c->link);
 		c->owner->others--;
@@ -125,7 +136,14 @@ static void refuse(struct ring_conn *c, int err, const char *why)
 	if (log_allowed(&refusals))
 		log_warn("ring client refused: %s (%s)", why, strerror(-err));
 	/* It may have gone already; it is told if it still listens. */
-	(void)wire_status(c->sock.fd, TAPRING_CONNECTED, err, 0, NULL, 0);
+	(void)wire_status(c->sock.fd, TAPRING_CONNECTED, err, 0);
+	conn_cut(c);
+}
+
+static void dismiss(struct ring_conn *c)
+{
+	if (c->state == CONN_RUNNING)
+		(void)wire_status(c->sock.fd, TAPRING_CLOSED, 0, 0);	/* C6 */
 	conn_cut(c);
 }
 
@@ -196,7 +214,7 @@ static void conn_arming(struct ring_port *p, unsigned queue)
 static void send_size(struct ring_conn *c)
 {
 	int err = wire_status(c->sock.fd, TAPRING_RESIZED, 0,
-			      disk_size(c->disk) / 512, NULL, 0);
+			      disk_size(c->disk) / 512);
 	bool full = err == -EAGAIN;
 
 	if (full != c->tell_size &&
@@ -220,7 +238,7 @@ static void conn_hang_up(struct ring_port *p, const char *why)
 		log_warn("ring client cut off: %s", why);
 	else
 		log_dbg(LOG_RING, "ring client cut off: %s", why);
-	conn_cut(conn_of(p));
+	dismiss(conn_of(p));
 }
 
 static void conn_stopped(struct ring_port *p)
@@ -247,7 +265,7 @@ static void bell_ready(struct loop_fd *f, uint32_t events)
 
 	/* A doorbell's message is that the loop is awake. */
 	if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))
-		conn_cut(b->conn);
+		dismiss(b->conn);
 }
 
 /* Set-up, in the order of its steps.  What is made is kept in c and taken down
@@ -290,6 +308,8 @@ static int map_ring(struct ring_conn *c, unsigned q, const char **why)
 				return -errno;
 	}
 	ring_init(&c->port.ring[q], h->abi, h->order, base);
+	if (c->journal)
+		ring_journal(&c->port.ring[q], c->journal, q);
 	return 0;
 }
 
@@ -337,8 +357,8 @@ static int connect_rings(struct ring_conn *c, const char **why)
 	c->owner->others--;
 	c->owner->served++;
 	*why = "cannot tell it";
-	err = wire_status(c->sock.fd, TAPRING_CONNECTED, 0,
-			  disk_size(c->disk) / 512, peer, n);
+	err = wire_connected(c->sock.fd, disk_size(c->disk) / 512, &c->token, peer,
+			     n);
 out:
 	while (n)
 		close(peer[--n]);
@@ -365,6 +385,38 @@ static bool room_for_one(struct ring_conn_owner *o)
 	return o->served < RING_CONNS_MAX;
 }
 
+/* The section that its token names, or a new one and a token for it.  A client
+ * without one is served all the same, as long as this process lives. */
+static int get_journal(struct ring_conn *c, const char **why)
+{
+	static const struct tapring_token none;
+	static struct log_limit without;
+	const struct tapring_hello *h = &c->hello;
+	struct journal_shape shape = { h->abi, h->order, h->queues };
+	struct journal *j = c->owner->journal;
+	struct journal_key key;
+	bool resume = memcmp(&h->token, &none, sizeof(none));
+	int err;
+
+	*why = "nothing is known of its rings";
+	if (!j)
+		return resume ? -ESTALE : 0;
+	memcpy(&key, &h->token, sizeof(key));
+	if (!resume && getrandom(&key, sizeof(key), GRND_NONBLOCK) !=
+	    (ssize_t)sizeof(key))
+		return 0;
+	err = journal_get(j, JOURNAL_SHM, &key, &shape, resume, &c->journal, why);
+	if (err && resume)
+		return err;
+	c->keep = resume;
+	if (!err)
+		memcpy(&c->token, &key, sizeof(key));
+	else if (log_allowed(&without))
+		log_warn("ring client without a journal: %s (%s)", *why,
+			 strerror(-err));
+	return 0;
+}
+
 static int conn_start(struct ring_conn *c, const char **why)
 {
 	int err;
@@ -382,12 +434,15 @@ static int conn_start(struct ring_conn *c, const char **why)
 					 TAPRING_PAGE, why);
 	if (!err)
 		err = map_memory(c, why);
+	if (!err)
+		err = get_journal(c, why);
 	for (unsigned q = 0; !err && q < c->hello.queues; q++)
 		err = map_ring(c, q, why);
 	if (!err)
 		err = connect_rings(c, why);
 	if (err)
 		return err;
+	c->keep = false;
 	close(c->memfd);						/* C3 */
 	c->memfd = -1;
 	return 0;
@@ -416,9 +471,9 @@ static void hello_ready(struct ring_conn *c)
 		refuse(c, err, why);
 		return;
 	}
-	log_dbg(LOG_RING, "ring client: layout %u, %u queues of %u slots, %u pages",
-		c->hello.abi, c->hello.queues, ring_slots(&c->port.ring[0]),
-		c->hello.pages);
+	log_dbg(LOG_RING, "ring client%s: layout %u, %u queues of %u slots, %u pages",
+		c->port.ring[0].kick ? " taken up" : "", c->hello.abi,
+		c->hello.queues, ring_slots(&c->port.ring[0]), c->hello.pages);
 }
 
 static void sock_ready(struct loop_fd *f, uint32_t events)
@@ -431,7 +486,7 @@ static void sock_ready(struct loop_fd *f, uint32_t events)
 	}
 	/* There is nothing left for it to say: data or the end, it goes (C2). */
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-		conn_cut(c);
+		dismiss(c);
 	else if (events & EPOLLOUT)
 		send_size(c);
 }
@@ -483,8 +538,7 @@ void ring_conn_new(struct loop *l, struct disk *d, struct ring_conn_owner *o,
 		err = -EBUSY;
 	c = err ? NULL : calloc(1, sizeof(*c));
 	if (!c) {
-		(void)wire_status(fd, TAPRING_CONNECTED, err ? err : -ENOMEM, 0,
-				  NULL, 0);
+		(void)wire_status(fd, TAPRING_CONNECTED, err ? err : -ENOMEM, 0);
 		close(fd);
 		return;
 	}
@@ -515,7 +569,7 @@ void ring_conns_cut(struct ring_conn_owner *o)
 		struct ring_conn *c = container_of(e, struct ring_conn, link);
 
 		c->owner = NULL;
-		conn_cut(c);
+		dismiss(c);
 	}
 	o->served = o->others = 0;
 }

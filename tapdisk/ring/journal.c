@@ -148,11 +148,6 @@ struct journal_ring *journal_ring(struct journal_section *s, unsigned queue)
 	return &s->ring[queue];
 }
 
-struct journal_entry **journal_alone(struct journal_section *s)
-{
-	return &s->alone;
-}
-
 /* A section as its process knows it; nothing of the file is read. */
 static struct journal_section *section_new(struct journal *j, unsigned n,
 					   const struct journal_shape *shape)
@@ -171,7 +166,7 @@ static struct journal_section *section_new(struct journal *j, unsigned n,
 	for (unsigned q = 0; q < s->queues; q++) {
 		struct journal_ring *r = &s->ring[q];
 
-		r->section = s;
+		r->alone = &s->alone;
 		r->pos = (struct journal_pos *)(void *)at + q;
 		r->entry = (struct journal_entry *)(void *)(at + 4096) +
 			   (size_t)q * slots;
@@ -230,6 +225,7 @@ static bool ring_load(struct journal_ring *r, unsigned slots)
 	for (unsigned k = 0; k < r->nr_answered; k++)
 		if (!seen[k])
 			return false;
+	r->taken_up = true;
 	by_seq_of = r->entry;
 	qsort(r->again, r->nr_again, sizeof(r->again[0]), by_seq);
 	return true;

@@ -115,10 +115,11 @@ struct journal_pos {		/* in the file */
 
 /* One ring's, as its process knows it. */
 struct journal_ring {
-	struct journal_section *section;
 	struct journal_pos *pos;
 	struct journal_entry *entry;
-	uint64_t seq;
+	struct journal_entry **alone;	/* of the section: what is executed alone */
+	uint64_t seq;			/* of the next request */
+	bool taken_up;
 	unsigned nr_free;
 	unsigned nr_answered;		/* to be written again: answered[] by position */
 	unsigned nr_again, next_again;	/* to be executed again, in order */
@@ -128,8 +129,6 @@ struct journal_ring {
 };
 
 struct journal_ring *journal_ring(struct journal_section *s, unsigned queue);
-/* The request that is executed alone, or NULL. */
-struct journal_entry **journal_alone(struct journal_section *s);
 
 /* The order of stores, for who is killed between them. */
 static inline void journal_order(void)

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/kill_point.h"
 #include "base/log.h"
 #include "node.h"
 
@@ -24,6 +25,7 @@ struct ring_req {
 	struct ring_port *port;
 	struct ring *ring;
 	uint64_t id;
+	uint16_t ticket;
 	uint8_t op;
 	void *hold;			/* the owner's */
 	struct iovec *vecs;		/* taken from the port, or NULL */
@@ -102,7 +104,8 @@ static void req_done(struct td_req *r, int err)
 		p->io[r->op].sectors += r->length / BLKIF_SECTOR;
 		p->io[r->op].us += (loop_now(p->loop) - r->start_ns) / NS_PER_US;
 	}
-	ring_answer(q->ring, q->id, q->op, blkif_status(err));	/* P1 */
+	KILL_POINT("ring-executed");
+	ring_answer(q->ring, q->ticket, q->id, q->op, blkif_status(err)); /* P1 */
 	if (q->vecs)
 		vecs_put(p, q->vecs);
 	td_pool_put(p->front.pool, r);
@@ -138,7 +141,7 @@ static int decode(struct ring_port *p, const struct ring *ring,
 	return err;
 }
 
-static void refuse(struct ring_port *p, struct ring *ring,
+static void refuse(struct ring_port *p, struct ring *ring, unsigned ticket,
 		   const struct blkif_req *b, int err)
 {
 	p->bad++;
@@ -146,10 +149,11 @@ static void refuse(struct ring_port *p, struct ring *ring,
 		log_warn("ring %u: refused a request (operation %u, %u segments, "
 			 "sector %llu): %s", (unsigned)(ring - p->ring), b->op,
 			 b->nr_segs, (unsigned long long)b->sector, strerror(-err));
-	ring_answer(ring, b->id, b->op, blkif_status(err));
+	ring_answer(ring, ticket, b->id, b->op, blkif_status(err));
 }
 
-static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot)
+static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot,
+		 unsigned ticket)
 {
 	struct blkif_req *b = &p->req;
 	struct td_req *r;
@@ -157,8 +161,9 @@ static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot)
 	void *hold;
 	int err = decode(p, ring, slot, b, &hold);
 
+	KILL_POINT("ring-taken");
 	if (err) {
-		refuse(p, ring, b, err);
+		refuse(p, ring, ticket, b, err);
 		return;
 	}
 	r = td_pool_get(p->front.pool);
@@ -167,6 +172,7 @@ static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot)
 	q->port = p;
 	q->ring = ring;
 	q->id = b->id;
+	q->ticket = (uint16_t)ticket;
 	q->op = b->op;
 	q->hold = hold;
 	q->vecs = NULL;
@@ -196,7 +202,8 @@ void ring_port_break(struct ring_port *p, const char *why)
 static bool port_submit(struct loop_hook *h)
 {
 	struct ring_port *p = container_of(h, struct ring_port, submit);
-	uint8_t slot[BLKIF_SLOT_MAX] __attribute__((aligned(8)));
+	const uint8_t *slot;
+	unsigned ticket = 0;
 	bool any = false;
 
 	if (!p->running)
@@ -204,8 +211,9 @@ static bool port_submit(struct loop_hook *h)
 	for (unsigned i = 0; i < p->nr_rings; i++) {
 		int n = 0;
 
-		while (!p->full && (n = ring_consume(&p->ring[i], slot)) > 0) {
-			take(p, &p->ring[i], slot);
+		while (!p->full && (n = ring_consume(&p->ring[i], &slot,
+						     &ticket)) > 0) {
+			take(p, &p->ring[i], slot, ticket);
 			any = true;
 		}
 		if (n < 0) {
@@ -226,8 +234,10 @@ static bool port_push(struct loop_hook *h)
 			continue;
 		any = true;
 		if (ring_push(&p->ring[i])) {
+			KILL_POINT("ring-pushed");
 			p->notified++;
 			p->ops->notify(p, i);
+			KILL_POINT("ring-notified");
 		}
 	}
 	return any;

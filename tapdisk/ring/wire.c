@@ -8,17 +8,10 @@
 
 #include "base/letgo.h"
 
-int wire_status(int sock, enum tapring_event event, int status,
-		       uint64_t sectors, const int *fds, unsigned nr)
+static int send_status(int sock, struct tapring_status *s, const int *fds,
+		       unsigned nr)
 {
-	struct tapring_status s = {
-		.magic = TAPRING_MAGIC,
-		.version = TAPRING_VERSION,
-		.event = (uint16_t)event,
-		.status = status,
-		.sectors = sectors,
-	};
-	struct iovec iov = { &s, sizeof(s) };
+	struct iovec iov = { s, sizeof(*s) };
 	union {
 		struct cmsghdr h;
 		char buf[CMSG_SPACE(TAPRING_MAX_QUEUES * sizeof(int))];
@@ -26,6 +19,8 @@ int wire_status(int sock, enum tapring_event event, int status,
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
+	s->magic = TAPRING_MAGIC;
+	s->version = TAPRING_VERSION;
 	if (nr) {
 		memset(&ctl, 0, sizeof(ctl));
 		m.msg_control = ctl.buf;
@@ -38,7 +33,24 @@ int wire_status(int sock, enum tapring_event event, int status,
 	n = sendmsg(sock, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0)
 		return -errno;
-	return n == (ssize_t)sizeof(s) ? 0 : -EIO;
+	return n == (ssize_t)sizeof(*s) ? 0 : -EIO;
+}
+
+int wire_status(int sock, enum tapring_event event, int status, uint64_t sectors)
+{
+	struct tapring_status s = { .event = (uint16_t)event, .status = status,
+				    .sectors = sectors };
+
+	return send_status(sock, &s, NULL, 0);
+}
+
+int wire_connected(int sock, uint64_t sectors, const struct tapring_token *token,
+		   const int *fds, unsigned nr)
+{
+	struct tapring_status s = { .event = TAPRING_CONNECTED, .sectors = sectors,
+				    .token = *token };
+
+	return send_status(sock, &s, fds, nr);
 }
 
 ssize_t wire_recv(int sock, void *buf, size_t len, int *fd, bool *more)

@@ -8,9 +8,12 @@
 
 #include "tapring_proto.h"
 
-/* One status, with nr descriptors.  0, -EAGAIN or another -errno. */
+/* One status; of a connection that is taken, with its token and nr descriptors.
+ * 0, -EAGAIN or another -errno. */
 int wire_status(int sock, enum tapring_event event, int status,
-		uint64_t sectors, const int *fds, unsigned nr);
+		uint64_t sectors);
+int wire_connected(int sock, uint64_t sectors, const struct tapring_token *token,
+		   const int *fds, unsigned nr);
 
 /* Up to len bytes of what has come: their number, 0 at the end, or -errno.  The
  * first descriptor that comes goes to *fd, which is -1 until then; others are

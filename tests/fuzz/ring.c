@@ -70,7 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct blkif_limits l = { .sectors = SECTORS, .max_indirect = 256 };
 	static struct blkif_req q;
-	uint8_t slot[BLKIF_SLOT_MAX] __attribute__((aligned(8)));
+	const uint8_t *slot;
+	unsigned ticket = 0;
 	struct blkif_sring *sr;
 	struct ring r;
 	unsigned abi, order;
@@ -93,14 +94,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	sr = (struct blkif_sring *)(void *)mem;
 	if (data[3] & 1)	/* or else nearly every ring is broken at once */
 		sr->req_prod = r.cons + data[3] / 2 % 40;
-	while (ring_consume(&r, slot) > 0 && taken < 4 * ring_slots(&r)) {
+	while (ring_consume(&r, &slot, &ticket) > 0 && taken < 4 * ring_slots(&r)) {
 		int16_t status = serve(abi, slot, &l, data, size, &q);
 
 		taken++;
 		/* Answer at once, or let it lie, as the input says. */
 		if (data[taken % size] & 1)
 			continue;
-		ring_answer(&r, q.id, q.op, status);
+		ring_answer(&r, ticket, q.id, q.op, status);
 		if (data[taken % size] & 2)
 			ring_push(&r);
 		if (data[taken % size] & 4)
@@ -108,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ASSERT(ring_open(&r) <= ring_slots(&r));
 	}
 	while (ring_open(&r))
-		ring_answer(&r, 0, 0, 0);
+		ring_answer(&r, 0, 0, 0, 0);
 	ring_push(&r);
 	ASSERT(r.consumed == taken && r.answered == taken);
 	free(mem);

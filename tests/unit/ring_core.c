@@ -14,7 +14,8 @@
 static uint32_t mem[TAPRING_PAGE];	/* four pages: order 2 */
 static struct blkif_sring *sr = (struct blkif_sring *)mem;
 static struct ring r;
-static uint8_t slot[BLKIF_SLOT_MAX] __attribute__((aligned(8)));
+static const uint8_t *slot;
+static unsigned ticket;
 
 static void start(unsigned abi, uint32_t at)
 {
@@ -51,14 +52,14 @@ static void requests_come_in_order_across_the_wrap(void **state)
 
 		start(abi, at);
 		for (unsigned n = 0; n < 100; n++, at++) {
-			assert_int_equal(ring_consume(&r, slot), 0);
+			assert_int_equal(ring_consume(&r, &slot, &ticket), 0);
 			request(at);
 			assert_true(ring_waiting(&r));
-			assert_int_equal(ring_consume(&r, slot), 1);
+			assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
 			assert_int_equal(id_of(), at);
 			assert_int_equal(ring_open(&r), 1);
 			assert_false(ring_unpushed(&r));
-			ring_answer(&r, id_of(), 1, -1);
+			ring_answer(&r, ticket, id_of(), 1, -1);
 			assert_int_equal(ring_open(&r), 0);
 			assert_true(ring_unpushed(&r));
 			ring_push(&r);
@@ -80,10 +81,10 @@ static void an_answer_has_its_layout(void **state)
 		start(abi, 0);
 		request(0);
 		request(1);
-		assert_int_equal(ring_consume(&r, slot), 1);
-		assert_int_equal(ring_consume(&r, slot), 1);
-		ring_answer(&r, 0, 0, 0);
-		ring_answer(&r, id, 5, -2);
+		assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
+		assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
+		ring_answer(&r, ticket, 0, 0, 0);
+		ring_answer(&r, ticket, id, 5, -2);
 		memcpy(&got, p + step, 8);
 		memcpy(&status, p + step + 10, 2);
 		assert_true(got == id);
@@ -97,7 +98,7 @@ static void a_slot_that_changes_later_changes_nothing(void **state)
 	(void)state;
 	start(1, 0);
 	request(0);
-	assert_int_equal(ring_consume(&r, slot), 1);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
 	memset((uint8_t *)mem + 64, 0xff, 112);
 	assert_int_equal(id_of(), 0);
 }
@@ -110,15 +111,15 @@ static void a_producer_beyond_the_ring_breaks_it(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		start(1, 500);
 		sr->req_prod = 500 + bad[i];
-		assert_int_equal(ring_consume(&r, slot), -EPROTO);
-		assert_int_equal(ring_consume(&r, slot), 0);
+		assert_int_equal(ring_consume(&r, &slot, &ticket), -EPROTO);
+		assert_int_equal(ring_consume(&r, &slot, &ticket), 0);
 		assert_false(ring_waiting(&r));
 		assert_false(ring_arm(&r));
 		assert_int_equal(r.cons, 500);
 	}
 	start(1, 500);
 	sr->req_prod = 532;
-	assert_int_equal(ring_consume(&r, slot), 1);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
 }
 
 static void a_slot_is_free_again_only_when_its_answer_was_shown(void **state)
@@ -128,20 +129,20 @@ static void a_slot_is_free_again_only_when_its_answer_was_shown(void **state)
 	for (uint32_t i = 0; i < 32; i++)
 		request(i);
 	for (uint32_t i = 0; i < 32; i++)
-		assert_int_equal(ring_consume(&r, slot), 1);
-	ring_answer(&r, 0, 0, 0);
+		assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
+	ring_answer(&r, ticket, 0, 0, 0);
 	request(32);
-	assert_int_equal(ring_consume(&r, slot), -EPROTO);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), -EPROTO);
 
 	start(1, 0);
 	for (uint32_t i = 0; i < 32; i++)
 		request(i);
 	for (uint32_t i = 0; i < 32; i++)
-		assert_int_equal(ring_consume(&r, slot), 1);
-	ring_answer(&r, 0, 0, 0);
+		assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
+	ring_answer(&r, ticket, 0, 0, 0);
 	ring_push(&r);
 	request(32);
-	assert_int_equal(ring_consume(&r, slot), 1);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
 }
 
 static void a_producer_that_goes_back_breaks_the_ring(void **state)
@@ -150,10 +151,10 @@ static void a_producer_that_goes_back_breaks_the_ring(void **state)
 	start(1, 0);
 	request(0);
 	request(1);
-	assert_int_equal(ring_consume(&r, slot), 1);
-	assert_int_equal(ring_consume(&r, slot), 1);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
 	sr->req_prod = 1;
-	assert_int_equal(ring_consume(&r, slot), -EPROTO);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), -EPROTO);
 }
 
 static void our_positions_are_not_in_the_page(void **state)
@@ -161,9 +162,9 @@ static void our_positions_are_not_in_the_page(void **state)
 	(void)state;
 	start(1, 10);
 	request(10);
-	assert_int_equal(ring_consume(&r, slot), 1);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
 	sr->rsp_prod = 12345;
-	ring_answer(&r, 10, 0, 0);
+	ring_answer(&r, ticket, 10, 0, 0);
 	ring_push(&r);
 	assert_int_equal(sr->rsp_prod, 11);
 }
@@ -182,8 +183,8 @@ static void a_front_end_is_notified_when_it_asks(void **state)
 		sr->rsp_event = t[i].event;
 		for (unsigned k = 0; k < t[i].answers; k++) {
 			request(k);
-			assert_int_equal(ring_consume(&r, slot), 1);
-			ring_answer(&r, k, 0, 0);
+			assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
+			ring_answer(&r, ticket, k, 0, 0);
 		}
 		assert_int_equal(ring_push(&r), t[i].want);
 	}
@@ -197,7 +198,7 @@ static void a_doorbell_is_asked_for_once_a_position(void **state)
 	assert_int_equal(sr->req_event, 8);
 	assert_false(ring_arm(&r));
 	request(7);
-	assert_int_equal(ring_consume(&r, slot), 1);
+	assert_int_equal(ring_consume(&r, &slot, &ticket), 1);
 	assert_int_equal(sr->req_event, 8);
 	assert_true(ring_arm(&r));
 	assert_int_equal(sr->req_event, 9);
