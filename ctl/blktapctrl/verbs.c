@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -25,11 +26,13 @@
 #include "xen/xen.h"
 
 #define TIMEOUT_MAX (24u * 3600)
+#define XENBUS_MAX 256
 
 struct request {
 	struct client *client;
 	const struct verb *verb;
 	uint32_t id;
+	char *node;		/* in text; NULL: no TAP_VERB_XENBUS */
 	char text[TAP_TEXT_MAX + 1];
 	struct tap_verb v;
 };
@@ -131,6 +134,60 @@ static void do_op(struct request *r)
 
 	if (vd)
 		begin(r, vd);
+}
+
+/* An open that waits for what xenstore says of it. */
+struct node_open {
+	struct ask ask;
+	struct tap_verb v;
+	struct key_fds keys;
+};
+
+static void node_open_begin(void *arg, const char *spec, uint32_t flags)
+{
+	struct node_open *n = arg;
+	struct vdisk *vd = minor_disk(n->v.minor);
+	struct op *op;
+
+	n->v.flags = flags;
+	if (!vd || (n->v.pid >= 0 && vd != vdisk_by_pid(n->v.pid)))
+		ask_fail(&n->ask, -ENODEV, "disk %d: cannot open %.256s: there is no "
+			 "such disk", n->v.minor, spec);
+	else if (policy_spec(spec))
+		ask_fail(&n->ask, -EINVAL, "disk %d: cannot open: '%.256s' is not "
+			 "TYPE:/path", n->v.minor, spec);
+	else if (!(op = op_new(&op_open, &n->v, spec)))
+		ask_fail(&n->ask, -ENOMEM, "%s", strerror(ENOMEM));
+	else if (key_fds_move(&op->keys, &n->keys), op_start(op, vd)) {
+		op_free(op);
+		ask_fail(&n->ask, -EBUSY, "disk %d: cannot open: too much waits for it "
+			 "already", n->v.minor);
+	} else if (n->ask.client) {
+		ask_init(&op->ask, n->ask.client, n->ask.id, n->ask.type);
+	}
+	ask_drop(&n->ask);
+	key_fds_close(&n->keys);
+	free(n);
+}
+
+static void do_open(struct request *r)
+{
+	struct vdisk *vd = find(r);
+	struct node_open *n;
+
+	if (!vd)
+		return;
+	n = r->node ? calloc(1, sizeof(*n)) : NULL;
+	if (!n) {
+		begin(r, vd);
+		return;
+	}
+	n->v = r->v;
+	n->v.minor = vd->minor;
+	key_fds_move(&n->keys, client_keys(r->client));
+	ask_init(&n->ask, r->client, r->id, r->verb->type);
+	xen_node_ask(r->node, r->text, r->v.flags & ~(uint32_t)TAP_VERB_XENBUS,
+		     node_open_begin, n);
 }
 
 /* The minor is what it shall get. */
@@ -269,7 +326,7 @@ static const struct verb verbs[] = {
 	{ TAP_CTL_SPAWN, "spawn", do_new, &op_spawn, TEXT_NONE },
 	{ TAP_CTL_ATTACH, "attach", do_attach, &op_attach, TEXT_NONE },
 	{ TAP_CTL_DETACH, "detach", do_op, &op_detach, TEXT_NONE },
-	{ TAP_CTL_OPEN, "open", do_op, &op_open, TEXT_SPEC },
+	{ TAP_CTL_OPEN, "open", do_open, &op_open, TEXT_SPEC },
 	{ TAP_CTL_CLOSE, "close", do_op, &op_close, TEXT_NONE },
 	{ TAP_CTL_PAUSE, "pause", do_op, &op_pause, TEXT_NONE },
 	{ TAP_CTL_UNPAUSE, "unpause", do_op, &op_unpause, TEXT_MAYBE_SPEC },
@@ -289,6 +346,7 @@ static const struct verb verbs[] = {
 /* Take the payload apart; false: answered. */
 static bool parse(struct request *r, const struct msg *m)
 {
+	static char node[XENBUS_MAX];
 	const struct verb *v = r->verb;
 
 	if (m->hdr->len < sizeof(r->v) || m->hdr->status ||
@@ -299,6 +357,18 @@ static bool parse(struct request *r, const struct msg *m)
 	memcpy(&r->v, m->body, sizeof(r->v));
 	if (r->v.timeout > TIMEOUT_MAX)
 		r->v.timeout = TIMEOUT_MAX;
+	if (v->type == TAP_CTL_OPEN && (r->v.flags & TAP_VERB_XENBUS)) {
+		char *nl = strchr(r->text, '\n');
+
+		if (!nl || nl - r->text >= (ptrdiff_t)sizeof(node)) {
+			refuse(r, -EBADMSG, "bad message");
+			return false;
+		}
+		*nl = '\0';
+		strcpy(node, r->text);
+		memmove(r->text, nl + 1, strlen(nl + 1) + 1);
+		r->node = node;
+	}
 	if (v->text == TEXT_NONE) {
 		r->text[0] = '\0';
 	} else if (v->text == TEXT_SPEC ||
@@ -320,6 +390,7 @@ void verbs_do(struct client *c, const struct msg *m)
 	r.client = c;
 	r.id = m->hdr->id;
 	r.verb = NULL;
+	r.node = NULL;
 	r.v = (struct tap_verb){ .pid = -1, .minor = -1 };
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		if (verbs[i].type == m->hdr->type)

@@ -136,6 +136,8 @@ static int send_ask(const struct call *c, struct link *l, const char *text,
 	if ((c->verb->ask == TAP_CTL_CLOSE || c->verb->ask == TAP_CTL_DESTROY) &&
 	    c->value['f'])
 		v.flags |= TAP_VERB_FORCE;
+	if (c->node)
+		v.flags |= TAP_VERB_XENBUS;
 	memcpy(o.body, &v, sizeof(v));
 	memcpy(o.body + sizeof(v), text, len);
 	msg_seal(&o, c->verb->ask, 0, ASK_ID, 0, (uint32_t)(sizeof(v) + len));

@@ -68,6 +68,7 @@ struct call {
 	int32_t pid, minor;	/* -1: not given */
 	uint32_t timeout;	/* seconds, 0: not given */
 	uint32_t patience;	/* seconds that an answer may take */
+	const char *node;	/* open: XENBUS_PATH of a hotplug script, or NULL */
 	bool json;
 	bool quiet;		/* failures are expected: say nothing */
 };

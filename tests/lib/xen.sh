@@ -39,7 +39,7 @@ device()
 	B=/local/domain/0/backend/$KIND/$DOM/$DEV
 	F=/local/domain/$DOM/device/vbd/$DEV
 }
-# toolstack PARAMS [MODE [KEY VALUE]...]: both halves of it, as one transaction.
+# toolstack PARAMS [MODE [@KEY VALUE]...]: both halves of it, as one transaction.
 toolstack()
 {
 	local params=$1 mode=${2:-w}
@@ -77,3 +77,25 @@ log_count() { grep -c -- "$1" "$T/ctl.log"; }
 disks() { tap-ctl list | wc -l; }
 await_disks() { wait_for 8 disks_are "$1" || fail "disks: $(tap-ctl list)"; }
 disks_are() { [ "$(disks)" = "$1" ]; }
+# What block-tap does: add (PID and MINOR are its disk's then) and remove.
+script_add()
+{
+	local marker
+	marker=$(tap-ctl allocate) || fail "allocate"
+	MINOR=${marker##*tapdisk-}
+	PID=$(tap-ctl spawn) || fail "spawn"
+	tap-ctl attach -p "$PID" -m "$MINOR" || fail "attach"
+	XENBUS_PATH=${B#/local/domain/0/} tap-ctl open -p "$PID" -m "$MINOR" \
+		-a "${1:-$(xs params)}" || fail "open"
+	script_tell
+}
+script_tell()
+{
+	xenstore-write "$B/pid" "$PID" "$B/minor" "$MINOR" "$B/physical-device-path" \
+		"/run/blktap-control/nbd$PID.$MINOR" || fail "xenstore-write"
+	xenstore-write "$B/hotplug-status" connected || fail "xenstore-write"
+}
+script_remove() { tap-ctl destroy -p "$PID" -m "$MINOR" || fail "destroy"; }
+# What libxl does: the wish to end; the nodes go.
+wish_end() { xenstore-write "$B/online" 0 "$B/state" 5 || fail "xenstore-write"; }
+remove_nodes() { xenstore-rm "$B" "$F"; }

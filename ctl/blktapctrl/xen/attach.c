@@ -512,6 +512,13 @@ static int node_run(struct store_job *j, struct store *s)
 	v = store_read(s, path);
 	if (v && !strchr(v, 'w'))
 		n->flags |= TAP_OPEN_RDONLY;
+	/* Xen's own script takes params apart at blanks and colons; another may
+	 * mean something else by them. */
+	snprintf(path, sizeof(path), "%s/script", n->node);
+	v = store_read(s, path);
+	v = v ? strrchr(v, '/') : NULL;
+	if (!v || strcmp(v, "/block-tap") || strchr(n->spec, '\n'))
+		return 0;
 	snprintf(path, sizeof(path), "%s/params", n->node);
 	v = store_read(s, path);
 	if (v && *v)

@@ -372,7 +372,12 @@ static bool step_closed(struct xen_dev *d)
 		dev_enter(d, DEV_GONE);
 		return true;
 	}
-	if (d->back.online && d->domain && d->back.state == XB_CLOSED &&
+	/* The toolstack's wish came after our word. */
+	if (d->back.state != XB_CLOSED) {
+		write_state(d, XB_CLOSED, DEV_CLOSED);
+		return false;
+	}
+	if (d->back.online && d->domain &&
 	    (d->front.state == XB_INITIALISING ||
 	     d->front.state == XB_INIT_WAIT)) {
 		write_wait(d);

@@ -151,6 +151,7 @@ void rings_geometry(struct xen_dev *d, const struct vdisk *vd,
 /* stat.c */
 void stat_begin(struct xen_dev *d, struct vdisk *vd);
 void stat_end(struct xen_dev *d);
+void stat_sweep(void);	/* what the dead have left */
 
 /* attach.c */
 void attach_gone(struct xen_dev *d);	/* tell who waits */

@@ -28,8 +28,6 @@
 #define ORPHAN_NS (5 * NS_PER_S)
 #define DROP_AGAIN_NS (2 * NS_PER_S)
 
-/* What an empty drive is: every request to it fails. */
-#define NO_MEDIUM "error:errno=EIO|null:1M"
 
 struct vdisk *disk_of(const struct xen_dev *d)
 {
@@ -248,9 +246,13 @@ bool disk_drop(struct xen_dev *d)
 
 /* --- another medium --- */
 
+/* If it was not to be, the old one is taken up again: a disk that waits for ever
+ * is worse.  (A disk never shrinks: so may a medium not.) */
 static void medium_ended(struct op *op)
 {
+	static const struct tap_verb v = { .pid = -1, .minor = -1 };
 	struct xen_dev *d = dev_by_op(op);
+	struct op *back;
 
 	if (!d)
 		return;
@@ -258,6 +260,9 @@ static void medium_ended(struct op *op)
 	if (op->err) {
 		d->failed_medium = true;
 		log_err("%s: its medium cannot be changed: %s", dev_name(d), op->why);
+		back = op->vd && !op->vd->gone ? op_new(&op_unpause, &v, "") : NULL;
+		if (back && op_start(back, op->vd))
+			op_free(back);
 	} else {
 		log_info("%s: has another medium", dev_name(d));
 	}
@@ -273,8 +278,10 @@ bool disk_change_medium(struct xen_dev *d)
 
 	if (!d->own || !vd || d->op)
 		return d->op != NULL;
+	/* An empty drive is one whose every request fails. */
 	if (!xen_spec(d->back.params, spec))
-		strcpy(spec, NO_MEDIUM);
+		snprintf(spec, sizeof(spec), "error:op=read,op=write|null:%llu",
+			 (unsigned long long)vd->img.bytes);
 	if (d->failed_medium && strcmp(spec, d->medium))
 		d->failed_medium = false;
 	if (!strcmp(vd->spec, spec) || d->failed_medium || policy_spec(spec))
@@ -308,6 +315,7 @@ bool disk_change_medium(struct xen_dev *d)
 struct orphan {
 	struct loop_timer timer;
 	int minor;
+	pid_t pid;	/* that served it: the minor may be another's by now */
 };
 
 static bool referred_to(int minor)
@@ -328,7 +336,7 @@ static void orphan_due(struct loop_timer *t)
 	struct vdisk *vd = minor_disk(o->minor);
 	struct op *op;
 
-	if (vd && !vd->created && !referred_to(o->minor)) {
+	if (vd && vd == vdisk_by_pid(o->pid) && !vd->created && !referred_to(o->minor)) {
 		log_warn("%s: no node of xenstore refers to it any more: closing it",
 			 vdisk_name(vd));
 		op = op_new(&op_destroy, &v, "");
@@ -340,11 +348,13 @@ static void orphan_due(struct loop_timer *t)
 
 void disk_orphan(int minor)
 {
-	struct orphan *o = calloc(1, sizeof(*o));
+	const struct vdisk *vd = minor_disk(minor);
+	struct orphan *o = vd ? calloc(1, sizeof(*o)) : NULL;
 
 	if (!o)
 		return;
 	o->minor = minor;
+	o->pid = vd->pid;
 	loop_timer_init(&o->timer, orphan_due);
 	loop_timer_set(ctl.loop, &o->timer, ORPHAN_NS);
 }

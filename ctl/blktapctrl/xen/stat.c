@@ -1,9 +1,12 @@
 /* stat.c - the files that xentop reads: /dev/shm/td3-PID/vbd-DOMAIN-DEVICE, which
  * the tapdisk of that pid fills in; kthread-pid in the node names it.  Numbers are
  * all that is lost if one cannot be had. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -103,4 +106,46 @@ void stat_end(struct xen_dev *d)
 	unlink(path);
 	*strrchr(path, '/') = '\0';
 	rmdir(path);		/* unless it has others */
+}
+
+static bool is_stale(const char *name)
+{
+	char *end;
+	long pid;
+
+	if (strncmp(name, "td3-", 4))
+		return false;
+	pid = strtol(name + 4, &end, 10);
+	return pid > 0 && !*end && kill((pid_t)pid, 0) && errno == ESRCH;
+}
+
+static void sweep_dir(const char *path)
+{
+	int dir = open_dir(path);
+	DIR *d = dir < 0 ? NULL : fdopendir(dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (!strncmp(e->d_name, "vbd-", 4))
+			unlinkat(dir, e->d_name, 0);
+	if (d)
+		closedir(d);
+	else if (dir >= 0)
+		close(dir);
+	rmdir(path);
+}
+
+void stat_sweep(void)
+{
+	DIR *d = opendir("/dev/shm");
+	struct dirent *e;
+	char path[DIR_MAX];
+
+	while (d && (e = readdir(d)))
+		if (is_stale(e->d_name) && strlen(e->d_name) < 20) {
+			snprintf(path, sizeof(path), "/dev/shm/%.20s", e->d_name);
+			sweep_dir(path);
+		}
+	if (d)
+		closedir(d);
 }

@@ -218,6 +218,7 @@ int xen_start(enum xen_use use, bool vbd)
 	if (use == XEN_OFF || (use == XEN_AUTO && !store_likely()))
 		return 0;
 	xen_vbd_too = vbd;
+	stat_sweep();
 	return store_start(&ops);
 }
 
