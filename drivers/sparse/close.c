@@ -132,7 +132,8 @@ static bool quiet(struct sparse *s, struct task *t)
 		task_wait(t, &s->round.waiters);
 		return false;
 	}
-	if (!list_empty(&s->drop_task.link) || s->punching) {
+	/* (What the closing itself has met may have to be marked.) */
+	if (!list_empty(&s->drop_task.link) || s->punching || s->marking) {
 		task_wait(t, &s->drain_wait);
 		return false;
 	}
@@ -168,7 +169,7 @@ static void close_run(struct task *t)
 	}
 	if (err == SPARSE_WAIT)
 		return;
-	if (!err && s->ctl_step == ARRAY_SIZE(close_steps)) {
+	if (!err && s->ctl_step == ARRAY_SIZE(close_steps) && !s->corrupt) {
 		life_run_job(s, run_close, closed);
 		return;
 	}

@@ -91,8 +91,9 @@ static void drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
 
 void sparse_drop(struct sparse *s, unsigned file, uint64_t host, uint64_t len)
 {
-	/* A crafted entry: tables are not the disk's to give back. */
-	if (!meta_hit(s, file, host, len))
+	/* A crafted entry: tables are not the disk's to give back, and compressed
+	 * clusters of no bytes are nothing. */
+	if (len && !meta_hit(s, file, host, len))
 		drop(s, file, host, len);
 }
 

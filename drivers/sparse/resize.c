@@ -63,6 +63,8 @@ static void grown_run(struct task *t)
 
 	if (err == SPARSE_WAIT)
 		return;
+	if (!err && s->corrupt)		/* now: it may be being marked */
+		err = -EIO;
 	s->ctl_err = err;
 	if (err)
 		settled(s);	/* tables may be dirty: they stay */
@@ -106,6 +108,8 @@ static void resize_run(struct task *t)
 		err = life_clean(s, t);
 	if (err == SPARSE_WAIT)
 		return;
+	if (!err && s->corrupt)
+		err = -EIO;
 	if (err) {
 		resize_end(s, err);
 		return;
