@@ -567,7 +567,7 @@ static void do_xen_connect(struct control *c, const struct msg *m)
 	int err;
 
 	memcpy(&x, m->body, sizeof(x));
-	err = xen_connect(c->xen, &x, &why);
+	err = xen_connect(c->xen, &x, c->journal, &why);
 	if (err)
 		reply_err(c, TAP_XEN_CONNECT, m->hdr->id, err, why);
 	else

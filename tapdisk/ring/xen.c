@@ -9,6 +9,9 @@
  * X3  An event says that the loop is awake, no more: the rings are looked at by
  *     the port.  It is unmasked at once; what a guest sends in excess wakes its
  *     own disk's process.
+ * X4  What was in flight when a predecessor died is in the journal, by domain and
+ *     number; without it nobody can go on with rings that have been served: where
+ *     they were is not known.
  */
 #include "ring/xen.h"
 
@@ -26,6 +29,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "loop/loop.h"
+#include "ring/journal.h"
 #include "ring/port.h"
 #include "ring/xen_host.h"
 #include "ring/xen_pages.h"
@@ -63,6 +67,8 @@ struct vbd {
 	const char *why;		/* it was stopped */
 	struct list waits;
 	struct loop_work unmap;
+	struct journal_section *journal; /* or NULL */
+	bool keep;			/* the section, for another try */
 	uint64_t waited;		/* for room */
 	struct vbd3_stats *stats;
 };
@@ -110,6 +116,8 @@ static void vbd_free(struct vbd *v)
 		if (v->event[q] >= 0)
 			xenevtchn_unbind(xen_host.evt, (evtchn_port_t)v->event[q]);
 	}
+	if (v->journal)
+		journal_put(v->journal, v->keep);
 	if (v->stats)
 		munmap(v->stats, TAP_XENSTAT_BYTES);
 	free(v);
@@ -300,6 +308,29 @@ static const char *bad_numbers(const struct tap_xen_connect *c)
 	return NULL;
 }
 
+/* X4.  A new guest is served without a journal too, as long as we live. */
+static int get_journal(struct vbd *v, const struct tap_xen_connect *c,
+		       struct journal *j, const char **why)
+{
+	bool resume = c->flags & TAP_XEN_RECONNECT;
+	struct journal_shape shape = { c->abi, c->order, c->queues };
+	struct journal_key key = { { 0 } };
+	int err;
+
+	*why = "nothing is known of its rings";
+	if (!j)
+		return resume ? -ESTALE : 0;
+	memcpy(&key, &c->vbd, sizeof(c->vbd));
+	err = journal_get(j, JOURNAL_XEN, &key, &shape, resume, &v->journal, why);
+	if (err && resume)
+		return err;
+	v->keep = resume;
+	if (err)
+		log_warn("vbd %u of domain %u has no journal: %s (%s)", c->vbd.devid,
+			 c->vbd.domid, *why, strerror(-err));
+	return 0;
+}
+
 static int map_ring(struct vbd *v, const struct tap_xen_connect *c, unsigned q)
 {
 	uint32_t ref[1u << TAP_XEN_ORDER];
@@ -311,6 +342,8 @@ static int map_ring(struct vbd *v, const struct tap_xen_connect *c, unsigned q)
 	if (!v->ring[q])
 		return errno ? -errno : -EIO;
 	ring_init(&v->port.ring[q], c->abi, c->order, v->ring[q]);
+	if (v->journal)
+		ring_journal(&v->port.ring[q], v->journal, q);
 	return 0;
 }
 
@@ -322,11 +355,14 @@ static int bind_event(struct vbd *v, const struct tap_xen_connect *c, unsigned q
 }
 
 static int start(struct xen_rings *x, struct vbd *v,
-		 const struct tap_xen_connect *c, const char **why)
+		 const struct tap_xen_connect *c, struct journal *j,
+		 const char **why)
 {
 	unsigned segs = c->max_indirect > BLKIF_SEGS ? c->max_indirect : BLKIF_SEGS;
-	int err = 0;
+	int err = get_journal(v, c, j, why);
 
+	if (err)
+		return err;
 	*why = "cannot map its ring";
 	for (unsigned q = 0; q < c->queues && !err; q++)
 		err = map_ring(v, c, q);
@@ -349,11 +385,13 @@ static int start(struct xen_rings *x, struct vbd *v,
 			      c->max_indirect);
 	if (err == -ENODEV)
 		*why = "the disk is not open";
+	else if (!err)
+		v->keep = false;
 	return err;
 }
 
 int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
-		const char **why)
+		struct journal *j, const char **why)
 {
 	struct vbd *v;
 	int err;
@@ -382,15 +420,16 @@ int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
 	memset(v->event, -1, sizeof(v->event));
 	list_init(&v->waits);
 	loop_work_init(&v->unmap, vbd_unmap);
-	err = start(x, v, c, why);
+	err = start(x, v, c, j, why);
 	if (err) {
 		vbd_free(v);
 		return err;
 	}
 	list_add(&x->vbds, &v->link);
 	x->nr++;
-	log_info("vbd %u of domain %u: %u queues of %u slots%s%s", v->name.devid,
+	log_info("vbd %u of domain %u: %u queues of %u slots%s%s%s", v->name.devid,
 		 v->name.domid, v->queues, ring_slots(&v->port.ring[0]),
+		 c->flags & TAP_XEN_RECONNECT ? ", taken up" : "",
 		 c->flags & TAP_XEN_PERSISTENT ? ", persistent grants" : "",
 		 c->flags & TAP_XEN_READONLY ? ", read-only" : "");
 	return 0;

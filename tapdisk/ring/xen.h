@@ -12,6 +12,7 @@
 #include "tap_proto.h"
 
 struct disk;
+struct journal;
 struct loop;
 struct sandbox_ioctl;
 struct xen_rings;
@@ -38,9 +39,10 @@ struct xen_rings *xen_rings_new(struct loop *l, struct disk *d,
 /* Stops them all; those with I/O in flight free themselves when it has ended. */
 void xen_rings_free(struct xen_rings *x);
 
-/* 0, or -errno and *why. */
+/* j: where to keep the record of its rings, or NULL.  0, or -errno and *why;
+ * -ESTALE: to reconnect, and there is no record. */
 int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
-		const char **why);
+		struct journal *j, const char **why);
 /* 0 and fn follows, or -errno and it does not (-ENOENT). */
 int xen_disconnect(struct xen_rings *x, const struct tap_xen_vbd *vbd,
 		   xen_gone_fn *fn, void *arg);

@@ -44,10 +44,11 @@ void xen_rings_free(struct xen_rings *x)
 }
 
 int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
-		const char **why)
+		struct journal *j, const char **why)
 {
 	(void)x;
 	(void)c;
+	(void)j;
 	*why = "this tapdisk was built without Xen";
 	return -EOPNOTSUPP;
 }

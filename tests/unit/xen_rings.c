@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include <jansson.h>
@@ -21,6 +22,7 @@
 #include "loop/loop.h"
 #include "node.h"
 #include "blkif.h"
+#include "ring/journal.h"
 #include "ring/xen.h"
 #include "ring/xen_host.h"
 
@@ -246,6 +248,7 @@ static struct loop *loop;
 static struct td_env env;
 static struct disk *disk;
 static struct xen_rings *rings;
+static struct journal *journal;
 static unsigned broken, gone;
 static int gone_err;
 static char why_broken[100];
@@ -313,6 +316,17 @@ static void on_gone(void *arg, int err)
 	gone_err = err;
 }
 
+static void start(void)
+{
+	loop = loop_new();
+	env = (struct td_env){ .loop = loop, .name = "test" };
+	disk = disk_new(&env);
+	disk_open(disk, "fake:x", 0, on_ctl, NULL);
+	settle();
+	assert_int_equal(ctl_err, 0);
+	rings = xen_rings_new(loop, disk, on_broken, &broken);
+}
+
 static int make(void **state)
 {
 	(void)state;
@@ -328,13 +342,8 @@ static int make(void **state)
 	fail_map_after = bind_fails = 0;
 	xen_host.gnt = (void *)&guest;
 	xen_host.evt = (void *)&guest;
-	loop = loop_new();
-	env = (struct td_env){ .loop = loop, .name = "test" };
-	disk = disk_new(&env);
-	disk_open(disk, "fake:x", 0, on_ctl, NULL);
-	settle();
-	assert_int_equal(ctl_err, 0);
-	rings = xen_rings_new(loop, disk, on_broken, &broken);
+	journal = NULL;
+	start();
 	return 0;
 }
 
@@ -352,6 +361,7 @@ static int unmake(void **state)
 	settle();
 	disk_free(disk);
 	loop_free(loop);
+	journal_free(journal);
 	munmap(guest, GREFS * 4096);
 	close(guest_fd);
 	close(events_fd);
@@ -400,7 +410,7 @@ static void connect_it(unsigned flags)
 	struct tap_xen_connect c = hello(flags);
 	const char *why;
 
-	assert_int_equal(xen_connect(rings, &c, &why), 0);
+	assert_int_equal(xen_connect(rings, &c, journal, &why), 0);
 	assert_int_equal(nr_mapped, 4);
 	assert_int_equal(bound, 2);
 }
@@ -553,8 +563,8 @@ static void a_bad_grant_fails_its_request_alone(void **state)
 	}
 }
 
-/* Over the limit: copied while the mapped ones are fresh; then those that are
- * idle go, in batches, and none that a request holds. */
+/* Over the limit: copied while those that are mapped are in use or fresh; then
+ * the idle ones go, in batches, and none that a request holds. */
 static void grants_over_the_limit(void **state)
 {
 	struct tap_xen_connect c = hello(TAP_XEN_PERSISTENT);
@@ -563,20 +573,23 @@ static void grants_over_the_limit(void **state)
 
 	(void)state;
 	c.queues = 1;
-	assert_int_equal(xen_connect(rings, &c, &why), 0);
-	for (unsigned n = 0; n < limit; n += 11) {
+	c.order = 2;
+	for (unsigned i = 0; i < 4; i++)
+		c.ref[0][i] = RING(0) + i;
+	slots = blkif_slots(TAPRING_ABI_X86_64, 2);
+	assert_int_equal(xen_connect(rings, &c, journal, &why), 0);
+	hold = true;
+	for (unsigned n = 0; n < limit; n += 11)
 		request(0, BLKIF_OP_WRITE, 0, DATA + n, 11);
-		assert_int_equal(last_answer(0), 0);
-	}
+	request(0, BLKIF_OP_READ, 0, DATA + limit, 1);
+	settle();
+	assert_int_equal(nr_held, 97);
 	assert_int_equal(stat_of("mapped"), limit);
-	memset(page(DATA + limit), 0x3c, 4096);
-	request(0, BLKIF_OP_WRITE, 8, DATA + limit, 1);
+	let_go();
 	assert_int_equal(last_answer(0), 0);
-	assert_int_equal(image[4096], 0x3c);
 	assert_int_equal(copies, 1);
 	assert_int_equal(stat_of("evicted"), 0);
-
-	/* The oldest eleven are held by one that is slow. */
+	/* Eleven are held by one that is slow. */
 	hold = true;
 	memset(image, 0x77, 4096);
 	request(0, BLKIF_OP_READ, 0, DATA, 11);
@@ -593,14 +606,15 @@ static void grants_over_the_limit(void **state)
 	assert_int_equal(stat_of("mapped"), limit - 63);
 	for (unsigned i = 0; i < 11; i++)
 		assert_int_equal(mapped[DATA + i], 1);
-	assert_int_equal(mapped[DATA + 11], 0);
 	let_go();
 	settle();
 	assert_int_equal(page(DATA)[0], 0x77);
 	/* Those that went come back. */
-	request(0, BLKIF_OP_READ, 0, DATA + 11, 11);
-	assert_int_equal(last_answer(0), 0);
-	assert_int_equal(page(DATA + 11)[5], 0x77);
+	for (unsigned n = 0; n < limit; n += 11) {
+		request(0, BLKIF_OP_READ, 0, DATA + n, 11);
+		assert_int_equal(last_answer(0), 0);
+		assert_int_equal(page(DATA + n)[5], 0x77);
+	}
 	assert_int_equal(xen_disconnect(rings, &vbd, on_gone, &gone), 0);
 	settle();
 	assert_int_equal(gone, 1);
@@ -616,7 +630,7 @@ static void a_connection_that_fails_leaves_nothing(void **state)
 
 		fail_map_after = n <= 2 ? n : 0;
 		bind_fails = n > 2 ? 8 + n : 0;
-		assert_int_equal(xen_connect(rings, &c, &why), -EINVAL);
+		assert_int_equal(xen_connect(rings, &c, journal, &why), -EINVAL);
 		assert_string_equal(why, n <= 2 ? "cannot map its ring" :
 				    "cannot bind its event channel");
 		assert_int_equal(nr_mapped, 0);
@@ -628,7 +642,7 @@ static void a_connection_that_fails_leaves_nothing(void **state)
 	{
 		struct tap_xen_connect c = hello(0);
 
-		assert_int_equal(xen_connect(rings, &c, &why), -ENODEV);
+		assert_int_equal(xen_connect(rings, &c, journal, &why), -ENODEV);
 		assert_string_equal(why, "the disk is not open");
 	}
 	assert_int_equal(nr_mapped, 0);
@@ -645,7 +659,7 @@ static void numbers_are_checked(void **state)
 	(void)state;
 #define BAD(field, value) do { \
 	c = good; c.field = value; \
-	assert_int_equal(xen_connect(rings, &c, &why), -EINVAL); \
+	assert_int_equal(xen_connect(rings, &c, journal, &why), -EINVAL); \
 	assert_non_null(why); \
 } while (0)
 	BAD(queues, 0);
@@ -658,7 +672,7 @@ static void numbers_are_checked(void **state)
 	BAD(vbd.domid, 0x7ff0);
 	assert_int_equal(map_calls, 0);
 	xen_host.gnt = NULL;
-	assert_int_equal(xen_connect(rings, &good, &why), -ENODEV);
+	assert_int_equal(xen_connect(rings, &good, journal, &why), -ENODEV);
 }
 
 static void leaving_waits_for_what_is_in_flight(void **state)
@@ -681,14 +695,14 @@ static void leaving_waits_for_what_is_in_flight(void **state)
 	assert_int_equal(nr_held, 1);
 	assert_int_equal(nr_mapped, 4 + 11);
 	c = hello(0);
-	assert_int_equal(xen_connect(rings, &c, &why), -EEXIST);
+	assert_int_equal(xen_connect(rings, &c, journal, &why), -EEXIST);
 	let_go();
 	settle();
 	assert_int_equal(gone, 2);
 	assert_int_equal(gone_err, 0);
 	assert_int_equal(broken, 0);
 	connect_it(0);
-	assert_int_equal(xen_connect(rings, &c, &why), -EEXIST);
+	assert_int_equal(xen_connect(rings, &c, journal, &why), -EEXIST);
 }
 
 static void a_broken_ring_is_told_when_it_is_unmapped(void **state)
@@ -802,6 +816,79 @@ static void events_wake_and_counters_are_shown(void **state)
 	munmap(page_of, TAP_XENSTAT_BYTES);
 }
 
+/* The predecessor: three in flight when it is killed, the last one answered. */
+static void live_and_die(int fd)
+{
+	struct tap_xen_connect c = hello(0);
+	const char *why;
+
+	start();
+	assert_int_equal(journal_new(dup(fd), &journal), 0);
+	assert_int_equal(xen_connect(rings, &c, journal, &why), 0);
+	for (unsigned i = 0; i < 70; i++) {
+		request(0, BLKIF_OP_WRITE, 0, DATA, 1);
+		assert_int_equal(last_answer(0), 0);
+	}
+	hold = true;
+	for (unsigned i = 0; i < 3; i++) {
+		memset(page(DATA + i), 0x40 + (int)i, 4096);
+		request(0, BLKIF_OP_WRITE, 8 * i, DATA + i, 1);
+	}
+	settle();
+	assert_int_equal(nr_held, 3);
+	do_io(held[2]);
+	settle();
+	assert_int_equal(sring(0)->rsp_prod, 71);
+	_exit(0);
+}
+
+static void a_successor_goes_on(void **state)
+{
+	struct tap_xen_connect c = hello(TAP_XEN_RECONNECT);
+	int fd = memfd_create("journal", 0), status;
+	struct blkif_rsp64 r;
+	const char *why;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, TAP_JOURNAL_BYTES), 0);
+	assert_int_equal(xen_connect(rings, &c, NULL, &why), -ESTALE);
+	pid = fork();
+	if (!pid)
+		live_and_die(fd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+
+	assert_int_equal(journal_new(fd, &journal), 0);
+	c.vbd.devid++;
+	assert_int_equal(xen_connect(rings, &c, journal, &why), -ESTALE);
+	c.vbd.devid--;
+	c.queues = 1;
+	assert_int_equal(xen_connect(rings, &c, journal, &why), -EINVAL);
+	c.queues = 2;
+	fail_map_after = 1;
+	assert_int_equal(xen_connect(rings, &c, journal, &why), -EINVAL);
+	assert_int_equal(xen_connect(rings, &c, journal, &why), 0);
+	settle();
+	assert_int_equal(sring(0)->rsp_prod, 73);
+	for (unsigned i = 0; i < 2; i++) {
+		memcpy(&r, slot(0, 71 + i), sizeof(r));
+		assert_int_equal(r.id, 70 + i);
+		assert_int_equal(r.status, 0);
+		assert_int_equal(image[4096 * i], 0x40 + i);
+	}
+	assert_int_equal(image[8192], 0);	/* that was answered */
+	assert_int_equal(notes, 2);		/* both rings, in any case */
+	request(0, BLKIF_OP_READ, 8, DATA, 1);
+	assert_int_equal(last_answer(0), 0);
+
+	/* Whoever is disconnected is not taken up. */
+	assert_int_equal(xen_disconnect(rings, &vbd, on_gone, &gone), 0);
+	settle();
+	assert_int_equal(gone, 1);
+	assert_int_equal(xen_connect(rings, &c, journal, &why), -ESTALE);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make, unmake)
 
 int main(void)
@@ -819,6 +906,7 @@ int main(void)
 		TEST(more_than_there_is_room_for_waits),
 		TEST(a_guest_that_may_not_write),
 		TEST(events_wake_and_counters_are_shown),
+		TEST(a_successor_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
