@@ -16,7 +16,7 @@
 #include "td_driver.h"
 
 #define REDO_AREA_HEAD 4096u		/* bytes before the log */
-#define REDO_AREA_MIN (256u << 10)	/* with a log, at least */
+#define REDO_AREA_MIN (128u << 10)	/* with a log, at least */
 
 struct redo_area {
 	_Atomic uint64_t magic;		/* set last, cleared first */

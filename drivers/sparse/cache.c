@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "sparse/redo.h"
 #include "sparse/sparse_priv.h"
 
 #define SLICES_MIN 512u
@@ -339,7 +340,7 @@ int sparse_room(struct sparse *s, unsigned slices)
 			return -ENOMEM;
 		c->spare[c->n_spare++] = p;
 	}
-	if (c->n_dirty + c->n_old + slices <= c->dirty_max)
+	if (c->n_dirty + c->n_old + slices <= c->dirty_max && redo_room(s))
 		return 0;
 	/* A round that failed a moment ago would fail again. */
 	if (s->round.last_err && !s->round.running &&
@@ -368,6 +369,7 @@ void sparse_put(struct sparse *s, const struct sparse_at *a, const void *bytes,
 		c->n_old++;
 	}
 	memcpy(sl->data + a->off, bytes, n);
+	redo_put(s, sl, (unsigned)a->off, n);
 	if (!sl->dirty) {
 		sl->dirty = true;
 		list_add(&c->dirty, &sl->dirty_link);
@@ -451,6 +453,7 @@ void cache_forget_range(struct sparse *s, unsigned file, uint64_t host, uint64_t
 
 		if (!sl)
 			continue;
+		redo_forget(s, sl);
 		if (sl->dirty) {
 			sl->dirty = false;
 			list_del(&sl->dirty_link);

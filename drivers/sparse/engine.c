@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sparse/redo.h"
 #include "sparse/sparse_priv.h"
 
 _Static_assert(sizeof(struct sparse) <= SPARSE_NODE_CTX, "sparse.h says how large");
@@ -68,6 +69,7 @@ int slot_end(struct sparse *s, int res)
 	struct task *t = s->now;
 
 	s->now = NULL;
+	redo_commit(s);
 	if (res == SPARSE_WAIT) {
 		ASSERT(!list_empty(&t->link));	/* else nobody would wake it */
 		return res;

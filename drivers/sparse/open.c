@@ -1,17 +1,19 @@
 /* open.c - opening an image, and giving back all that was opened: a list of steps,
  * each of which may wait for a worker or for another file's tree.
  *
- *   format's open -> other files -> parent -> format's opened
+ *   format's open -> other files -> parent -> redo log -> format's opened
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "crypto/crypt.h"
+#include "sparse/redo.h"
 #include "sparse/sparse_priv.h"
 
 static void free_all(struct sparse *s)
 {
+	redo_end(s);
 	if (s->priv && s->format->free)
 		s->format->free(s);
 	table_free(s);
@@ -120,7 +122,9 @@ static void run_opened(struct worker_job *j)
 {
 	struct sparse *s = container_of(j, struct sparse, job);
 
-	s->ctl_err = s->format->opened ? s->format->opened(s) : 0;
+	s->ctl_err = redo_start(s);
+	if (!s->ctl_err && s->format->opened)
+		s->ctl_err = s->format->opened(s);
 }
 
 static uint32_t caps_of(const struct sparse *s)

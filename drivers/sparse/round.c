@@ -18,6 +18,7 @@
  * wait hear of it.  A failed sync is remembered by the store: no later one will
  * pretend, so no pointer gets ahead of what it points to.
  */
+#include "sparse/redo.h"
 #include "sparse/sparse_priv.h"
 
 #include <errno.h>
@@ -125,6 +126,7 @@ static void round_end(struct sparse *s)
 			td_warn(s->node, "cannot write back tables: %s",
 				strerror(-r->err));
 	} else {
+		redo_retire(s);
 		r->done = r->nr;
 		r->rounds++;
 	}
@@ -285,6 +287,7 @@ static bool begin(struct sparse *s)
 	r->nr++;
 	loop_timer_clear(&r->timer);
 	freeze(s);
+	redo_freeze(s);
 	next_stage(s);
 	return true;
 }
@@ -323,7 +326,7 @@ int round_clean(struct sparse *s, struct task *t)
 {
 	struct round *r = &s->round;
 
-	if (!r->running && !s->cache.n_dirty) {
+	if (!r->running && !s->cache.n_dirty && redo_empty(s)) {
 		bool unsynced = false;
 
 		for (unsigned i = 0; i < s->n_files; i++)

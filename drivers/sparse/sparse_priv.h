@@ -5,6 +5,7 @@
  *   ask.c      what blocking slots ask
  *   cache.c    slices of tables: get, change, evict
  *   round.c    write-back in order; guest flushes
+ *   redo.c     what is dirty, where it outlives the process (redo.h)
  *   child.c    transfers with the image's files; buffers
  *   read.c     where bytes are, through all layers, and their way to the guest
  *   pack.c     compressed clusters: the worker's part, and those kept unpacked
@@ -70,6 +71,7 @@ struct sparse_slice {
 	bool dirty;			/* data is newer than file and round */
 	bool frozen;			/* its round has not written it yet */
 	bool stale;			/* of a table that is gone: not to be found */
+	uint16_t put, put_end;		/* changed by the slot that runs: redo.c */
 	unsigned held;
 	int err;
 	uint8_t *data;
@@ -306,6 +308,7 @@ struct sparse {
 	struct list buf_wait;
 
 	struct cache cache;
+	struct redo *redo;		/* or NULL */
 	struct round round;
 	bool dep;			/* something unsynced has to be on stable
 					 * storage before tables of later stages */

@@ -6,6 +6,7 @@
  *   inspect.c  an image after a cut: opened, compared, checked, filled
  *   cuts.c     the cuts of a record
  *   faults.c   one fault after the other
+ *   kills.c    the process dies, again and again
  */
 #ifndef CRASH_H
 #define CRASH_H
@@ -21,6 +22,7 @@ struct crash {
 	const char *spec, *format, *image;
 	uint64_t seed;
 	unsigned ops, depth, cuts, judged, faults;
+	unsigned kills, redo_bytes;
 	bool lazy, pack, grow, cut_only, verbose;
 	unsigned lose;			/* one flush of so many is not one */
 	const struct td_secret *secret;
@@ -57,20 +59,30 @@ struct load {
 	unsigned ops;
 	bool may_fail;			/* errors are no fault */
 	bool no_read;			/* writes alone, of the whole disk once */
+	bool no_flush;			/* and nothing that is durable at once */
 
 	/* What came of it, and what load.c needs. */
 	unsigned errors;		/* answers that were none of success */
 	unsigned started, inflight;
 	uint64_t at, hot;
 	bool idle;
+	struct list tickets;		/* not answered yet */
 };
 void load_run(struct load *l);
+/* Whoever was to answer is gone. */
+void load_abandon(struct load *l);
 
 /* inspect.c */
 /* Files after a cut at this time (MEM_NEVER: none, all of the model is there).
  * deep: also written all over and checked by qemu-img. */
 void inspect(struct crash *c, const struct mem_image *files,
 	     struct disk_model *model, uint64_t cut, bool deep, const char *what);
+
+/* Files as they are, of a disk that is open: damaged they must not be. */
+void inspect_files(struct crash *c, const struct mem_store *m, const char *what);
+/* The open disk holds what the model says. */
+void inspect_disk(struct crash *c, struct mem_store *m, struct disk_model *model,
+		  const char *what);
 
 /* The closed image by another program: it must read what the model holds. */
 void inspect_as_qemu_reads(struct crash *c, const struct mem_image *files,
@@ -79,7 +91,14 @@ void inspect_as_qemu_reads(struct crash *c, const struct mem_image *files,
 /* cuts.c */
 void cuts_run(struct crash *c, const struct mem_store *m, struct disk_model *model);
 
+/* A cut at this moment, or before (cut: forward only), in every manner. */
+void cuts_at(struct crash *c, struct power_cut *cut, struct disk_model *model,
+	     uint64_t at, unsigned n);
+
 /* faults.c */
 void faults_run(struct crash *c);
+
+/* kills.c */
+void kills_run(struct crash *c);
 
 #endif

@@ -40,6 +40,18 @@ static void all_manners(struct cuts *s, unsigned n)
 		    crash_random(s->c, 1000000));
 }
 
+void cuts_at(struct crash *c, struct power_cut *cut, struct disk_model *model,
+	     uint64_t at, unsigned n)
+{
+	struct cuts s = { .c = c, .model = model, .left = 1, .odds = 100 };
+
+	power_cut_go(cut, at);
+	s.cut = *cut;
+	one(&s, CUT_DONE, 0);
+	all_manners(&s, n);
+	*cut = s.cut;
+}
+
 void cuts_run(struct crash *c, const struct mem_store *m, struct disk_model *model)
 {
 	struct cuts s = { .c = c, .model = model, .left = c->judged };

@@ -200,6 +200,12 @@ static void compare(struct crash *c, struct mem_store *m,
 			    wrong);
 }
 
+void inspect_disk(struct crash *c, struct mem_store *m, struct disk_model *model,
+		  const char *what)
+{
+	compare(c, m, model, MEM_NEVER, what);
+}
+
 static void fill(struct crash *c, struct mem_store *m, const char *what)
 {
 	uint64_t size;
@@ -230,6 +236,17 @@ static void copy_out(struct crash *c, const struct mem_store *m,
 {
 	for (unsigned i = 0; i < c->files; i++)
 		mem_image_copy(&files[i], &m->file[i].image);
+}
+
+void inspect_files(struct crash *c, const struct mem_store *m, const char *what)
+{
+	struct mem_image files[MEM_FILES] = { { 0 } };
+
+	copy_out(c, m, files);
+	judge(c, files, false, what, "as it was taken over");
+	ask_qemu(c, files, false, what, "as it was taken over");
+	for (unsigned i = 0; i < c->files; i++)
+		mem_image_free(&files[i]);
 }
 
 void inspect(struct crash *c, const struct mem_image *files,

@@ -17,6 +17,7 @@
 #define MAX_LEN (256 * KiB)
 
 struct ticket {
+	struct list link;
 	struct load *l;
 	uint32_t id;
 	uint64_t begin;
@@ -43,6 +44,9 @@ static void done(struct td_req *r, int rc)
 	uint64_t now = mem_store_tick(l->m);
 	bool refused = rc == -EOPNOTSUPP && (r->op == TD_OP_DISCARD || t->packed);
 
+	if (l->m->dead)		/* nobody hears of it */
+		return;
+	list_del(&t->link);
 	if (rc && !refused) {
 		l->errors++;
 		if (!l->may_fail)
@@ -119,6 +123,8 @@ static void start(struct load *l)
 	*r = (struct td_req){ .op = ops[below(l, ARRAY_SIZE(ops))], .done = done,
 			      .owner = t, .ctx = r->ctx };
 	t->l = l;
+	if (l->no_flush && r->op == TD_OP_FLUSH)
+		r->op = TD_OP_WRITE;
 	if (l->no_read)
 		next_fill(l, r);
 	else if (r->op != TD_OP_FLUSH)
@@ -129,7 +135,7 @@ static void start(struct load *l)
 	if (r->op == TD_OP_DISCARD && below(l, 2))
 		r->op = TD_OP_ZEROES;
 	if ((r->op == TD_OP_WRITE || r->op == TD_OP_ZEROES) && !t->packed &&
-	    !below(l, 24))
+	    !l->no_flush && !below(l, 24))
 		r->flags |= TD_REQ_FUA;
 	if (r->op == TD_OP_ZEROES && !below(l, 3))
 		r->flags |= TD_REQ_NO_HOLE;
@@ -148,6 +154,7 @@ static void start(struct load *l)
 	for (uint64_t i = 0; r->op == TD_OP_WRITE && i < r->length; i += SECTOR)
 		disk_model_stamp(t->id, (r->offset + i) / SECTOR,
 				 (char *)t->iov.iov_base + i);
+	list_add(&l->tickets, &t->link);
 	l->started++;
 	l->inflight++;
 	td_submit(td_tree_root(c->g.tree), r);
@@ -170,8 +177,23 @@ static void more(struct load *l)
 
 void load_run(struct load *l)
 {
+	list_init(&l->tickets);
 	l->idle = false;
 	l->started = 0;
 	more(l);
 	rig_run(&l->c->g, &l->idle);
+}
+
+void load_abandon(struct load *l)
+{
+	uint64_t now = mem_store_tick(l->m);
+	struct list *e;
+
+	while ((e = list_pop(&l->tickets))) {
+		struct ticket *t = container_of(e, struct ticket, link);
+
+		if (t->id)
+			disk_model_end(l->model, t->id, -EINTR, now);
+	}
+	l->inflight = 0;
 }

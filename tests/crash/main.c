@@ -10,6 +10,8 @@
  *   --cuts N        states to look at, about
  *   --judge N       of them: written all over, and seen by qemu-img
  *   --faults N      faults instead of cuts: N runs of each kind and more
+ *   --kills N       the process dies N times, and the next one takes over
+ *   --redo BYTES    of the redo log; 0: none, and something must be found
  *   --pack          compressed writes too
  *   --grow          the disk is made larger on the way
  *   --lazy          until it is repaired its counts may be wrong
@@ -31,6 +33,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "crash.h"
+#include "redo_area.h"
 
 uint64_t crash_random(struct crash *c, uint64_t n)
 {
@@ -160,7 +163,8 @@ static void options(struct crash *c, int argc, char **argv, const char **initial
 		{ "bytes", 1, NULL, 'b' }, { "seed", 1, NULL, 'S' },
 		{ "ops", 1, NULL, 'o' }, { "depth", 1, NULL, 'd' },
 		{ "cuts", 1, NULL, 'c' }, { "judge", 1, NULL, 'j' },
-		{ "faults", 1, NULL, 'F' }, { "pack", 0, NULL, 'p' },
+		{ "faults", 1, NULL, 'F' }, { "kills", 1, NULL, 'K' },
+		{ "redo", 1, NULL, 'R' }, { "pack", 0, NULL, 'p' },
 		{ "grow", 0, NULL, 'g' }, { "lazy", 0, NULL, 'l' },
 		{ "key", 1, NULL, 'k' }, { "crypt", 1, NULL, 'C' },
 		{ "lose", 1, NULL, 'L' },
@@ -187,6 +191,8 @@ static void options(struct crash *c, int argc, char **argv, const char **initial
 		case 'c': c->cuts = (unsigned)n; break;
 		case 'j': c->judged = (unsigned)n; break;
 		case 'F': c->faults = (unsigned)n; break;
+		case 'K': c->kills = (unsigned)n; break;
+		case 'R': c->redo_bytes = (unsigned)n; break;
 		case 'p': c->pack = true; break;
 		case 'g': c->grow = true; break;
 		case 'l': c->lazy = true; break;
@@ -226,7 +232,7 @@ static void to_folder(const char *image)
 int main(int argc, char **argv)
 {
 	static struct crash c = { .ops = 200, .depth = 16, .cuts = 400,
-				  .judged = 20 };
+				  .judged = 20, .redo_bytes = REDO_AREA_MIN };
 	const char *initial = NULL;
 
 	c.seed = 1;
@@ -246,6 +252,8 @@ int main(int argc, char **argv)
 	c.g.env.n_secrets = c.secret ? 1 : 0;
 	if (c.faults)
 		faults_run(&c);
+	else if (c.kills)
+		kills_run(&c);
 	else
 		cut_run(&c);
 	rig_free(&c.g);

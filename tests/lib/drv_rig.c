@@ -108,6 +108,18 @@ const char *rig_why(void)
 	       td_tree_why(last->tree);
 }
 
+void rig_abandon(struct rig *g)
+{
+	struct td_env env = g->env;
+
+	rig_init(g);
+	g->env.name = env.name;
+	g->env.store = env.store;
+	g->env.secrets = env.secrets;
+	g->env.n_secrets = env.n_secrets;
+	g->env.redo = env.redo;
+}
+
 struct waiting {
 	struct loop *loop;
 	bool done;
@@ -125,7 +137,7 @@ static void waited(struct td_req *r, int rc)
 
 void rig_run(struct rig *g, const bool *flag)
 {
-	while (!*flag)
+	while (!*flag && !g->gone)
 		loop_run(g->env.loop);
 }
 
@@ -137,7 +149,7 @@ static int control(struct rig *g, void (*op)(struct td_tree *, struct td_req *),
 
 	op(g->tree, &r);
 	rig_run(g, &w.done);
-	return w.err;
+	return g->gone ? -EINTR : w.err;
 }
 
 int rig_open(struct rig *g, const char *spec, unsigned flags)
@@ -150,6 +162,8 @@ int rig_open(struct rig *g, const char *spec, unsigned flags)
 	if (rc)
 		return rc;
 	rc = control(g, td_tree_open, 0);
+	if (g->gone)
+		return rc;
 	if (rc) {
 		snprintf(parse_why, sizeof(parse_why), "%s",
 			 td_tree_why(g->tree));
@@ -167,6 +181,8 @@ int rig_close(struct rig *g)
 {
 	int rc = control(g, td_tree_close, 0);
 
+	if (g->gone)
+		return rc;
 	td_tree_free(g->tree);
 	g->tree = NULL;
 	return rc;

@@ -17,11 +17,14 @@ struct rig {
 	struct td_tree *tree;
 	struct td_pool *pool;
 	int (*open_file)(struct rig *g, const char *path, unsigned flags);
+	bool gone;		/* killed: nothing is waited for; see rig_abandon() */
 };
 
 /* loop, queue, workers. */
 void rig_init(struct rig *g);
 void rig_free(struct rig *g);
+/* As a kill leaves it: never looked at again, and never freed. */
+void rig_abandon(struct rig *g);
 
 /* 0 or -errno; then td_tree_why() or the parser's reason is in rig_why(). */
 int rig_open(struct rig *g, const char *spec, unsigned flags);
@@ -29,7 +32,7 @@ int rig_close(struct rig *g);
 int rig_resize(struct rig *g, uint64_t bytes);
 const char *rig_why(void);
 
-/* Run the loop until *flag. */
+/* Run the loop until *flag, or until it is gone. */
 void rig_run(struct rig *g, const bool *flag);
 
 /* One request, waited for. */

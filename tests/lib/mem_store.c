@@ -20,6 +20,7 @@
 struct mem_node {
 	struct mem_store *m;
 	unsigned file;
+	unsigned life;		/* of the process that opened it: m->life, or it died */
 	bool sync_failed;
 };
 
@@ -121,6 +122,21 @@ static int fault(struct mem_store *m, enum td_op op)
 		return 0;
 	m->hits++;
 	return f->err;
+}
+
+/* Death.  Under the mutex; false: it is, or has just become, too late.  (A worker of
+ * the dead may still be busy.) */
+static bool alive(const struct mem_node *node)
+{
+	struct mem_store *m = node->m;
+
+	if (node->life != m->life)
+		return false;
+	if (!m->dead && m->die_in && !--m->die_in) {
+		m->dead = true;
+		m->died(m->died_arg);
+	}
+	return !m->dead;
 }
 
 /* What operations do.  Under the mutex. */
@@ -247,9 +263,13 @@ static void end_request(struct mem_store *m, struct mem_req *q)
 	struct td_node *n = q->n;
 	struct td_req *r = q->r;
 
+	pthread_mutex_lock(&m->mutex);
+	if (!alive(n->priv)) {
+		pthread_mutex_unlock(&m->mutex);
+		return;
+	}
 	list_del(&q->link);
 	m->inflight--;
-	pthread_mutex_lock(&m->mutex);
 	if (r->op == TD_OP_EXTENTS)
 		extents(m, n, r);
 	else if (!q->early)
@@ -284,7 +304,8 @@ static void turn(struct mem_store *m)
 		else if (m->at_once || !chance(m, odds))
 			end_request(m, q);
 	}
-	again(m);
+	if (!m->dead)
+		again(m);
 }
 
 static void turn_work(struct loop_work *w)
@@ -305,6 +326,10 @@ static void start(struct td_node *n, struct td_req *r)
 
 	*q = (struct mem_req){ .n = n, .r = r, .op = NO_OP };
 	pthread_mutex_lock(&m->mutex);
+	if (!alive(node)) {
+		pthread_mutex_unlock(&m->mutex);
+		return;
+	}
 	if (r->op == TD_OP_RESIZE && !r->length)
 		r->length = align_up(m->file[node->file].image.size, 512);
 	q->op = begin(m, node, r);
@@ -342,6 +367,10 @@ static int mem_blocking(struct td_node *n, enum td_op op, uint64_t off, void *bu
 		r.offset = 0;
 	}
 	pthread_mutex_lock(&m->mutex);
+	if (!alive(node)) {
+		pthread_mutex_unlock(&m->mutex);
+		return -EIO;
+	}
 	i = begin(m, node, &r);
 	rc = fault(m, op);
 	rc = effect(m, n, &r, i, rc);
@@ -350,6 +379,34 @@ static int mem_blocking(struct td_node *n, enum td_op op, uint64_t off, void *bu
 	if (op == TD_OP_RESIZE && !rc)
 		td_set_geometry(n, r.length, m->phys);
 	return rc;
+}
+
+void mem_store_bury(struct mem_store *m, unsigned odds)
+{
+	struct list *e;
+
+	pthread_mutex_lock(&m->mutex);
+	while ((e = list_pop(&m->pending))) {
+		struct mem_req *q = container_of(e, struct mem_req, link);
+		bool lands = !odds || chance(m, odds);
+
+		if (q->op == NO_OP)
+			continue;
+		if (!q->early && !lands) {	/* a cut finds nothing of it either */
+			m->ops[q->op].op = TD_OP_FLUSH;
+			q->err = -EIO;
+		} else if (!q->early) {
+			q->err = effect(m, q->n, q->r, q->op, q->err);
+		}
+		ended(m, q->op, q->err);
+	}
+	m->inflight = 0;
+	m->die_in = 0;
+	m->dead = false;
+	m->life++;
+	pthread_mutex_unlock(&m->mutex);
+	loop_work_init(&m->work, turn_work);
+	loop_timer_init(&m->timer, turn_timer);
 }
 
 /* Files. */
@@ -376,7 +433,7 @@ static void mem_open(struct td_node *n, struct td_req *r)
 		return;
 	}
 	m->loop = n->env->loop;
-	*node = (struct mem_node){ .m = m, .file = i };
+	*node = (struct mem_node){ .m = m, .file = i, .life = m->life };
 	rc = td_set_identity(n, 1, i + 1);
 	if (!rc)
 		td_set_geometry(n, align_up(m->file[i].image.size, 512), m->phys);

@@ -64,6 +64,14 @@ struct mem_store {
 	struct mem_fault fault;
 	unsigned counted, hits;		/* operations that could, did fail */
 
+	/* Death of the process: after so many events (0: never) nothing of it takes
+	 * effect any more, and `died` is called, once, in whatever thread. */
+	unsigned die_in;
+	bool dead;
+	unsigned life;
+	void (*died)(void *arg);
+	void *died_arg;
+
 	unsigned depth;			/* most in flight together so far */
 
 	/* Private. */
@@ -87,5 +95,8 @@ unsigned mem_store_file(struct mem_store *m, const char *path);
 uint64_t mem_store_tick(struct mem_store *m);
 void mem_store_forget(struct mem_store *m);	/* the record; the clock goes on */
 void mem_store_fail(struct mem_store *m, const struct mem_fault *f);
+/* It died: of what was under way, any part lands all the same (1 in `odds` does not;
+ * 0: all does), and the store serves the next opens. */
+void mem_store_bury(struct mem_store *m, unsigned odds);
 
 #endif
