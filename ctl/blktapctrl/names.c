@@ -326,23 +326,45 @@ int names_marker_make(int n, bool creating)
 	return err;
 }
 
-void names_marker_settle(int n)
+#define XEN "xen\n"
+
+static void marker_write(int n, const char *text)
 {
 	char path[PATH_MAX];
 	int fd = open(run_path(RUN_MARKER, n, path, sizeof(path)),
 		      O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-	if (fd < 0)
-		log_warn("cannot settle %s: %s", path, strerror(errno));
-	else
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		log_warn("cannot write %s: %s", path, strerror(errno));
+	if (fd >= 0)
 		close(fd);
 }
 
-bool names_marker_creating(int n)
+void names_marker_settle(int n)
+{
+	marker_write(n, "");
+}
+
+void names_marker_xen(int n)
+{
+	marker_write(n, XEN);
+}
+
+static bool marker_has(int n, const char *text)
 {
 	char path[PATH_MAX];
 	struct stat st;
 
 	return !lstat(run_path(RUN_MARKER, n, path, sizeof(path)), &st) &&
-	       S_ISREG(st.st_mode) && st.st_size == (off_t)strlen(CREATING);
+	       S_ISREG(st.st_mode) && st.st_size == (off_t)strlen(text);
+}
+
+bool names_marker_creating(int n)
+{
+	return marker_has(n, CREATING);
+}
+
+bool names_marker_is_xen(int n)
+{
+	return marker_has(n, XEN);
 }

@@ -89,9 +89,9 @@ sleep 6
 [ "$(disks)" = 1 ] || fail "its disk was taken for an orphan"
 front 6; end; clean "two on one"
 
-next "a disk that tap-ctl create has made is no orphan"
+next "a disk that another script refers to is no orphan"
 create "$img"
-vbd; await_state 2; script_tell; front_rings; await_state 4
+toolstack "$img" w @script /etc/xen/scripts/mine; await_state 2; script_tell; front_rings; await_state 4
 remove_nodes; await_log "disconnect 1/$dev"; sleep 6
 disks_are 1 || fail "it was closed"
 destroy "$MINOR"; clean "created"

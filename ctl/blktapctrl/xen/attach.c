@@ -17,6 +17,7 @@
 #include "client.h"
 #include "ctl.h"
 #include "minors.h"
+#include "names.h"
 #include "op.h"
 #include "policy.h"
 #include "steps.h"
@@ -259,6 +260,7 @@ static void opened(struct op *op)
 		return;
 	}
 	r->minor = op->minor;
+	names_marker_xen(r->minor);
 	r->spec[strcspn(r->spec, "\n")] = '\0';
 	r->job.run = write_run;
 	r->job.done = written;

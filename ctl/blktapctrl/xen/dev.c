@@ -405,7 +405,7 @@ static bool step_gone(struct xen_dev *d)
 	}
 	if (!disk_drop(d))
 		return false;
-	if (!d->own && d->minor >= 0)
+	if (!d->own && d->ours && d->minor >= 0)
 		disk_orphan(d->minor);
 	dev_free(d);
 	return false;

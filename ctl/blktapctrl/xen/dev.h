@@ -59,6 +59,7 @@ struct xen_dev {
 	bool watched;		/* its frontend's state: of */
 	char watching[XEN_PATH_MAX];
 	bool met;		/* the frontend was there */
+	bool ours;		/* its script was block-tap or block-blktap */
 	unsigned retries;
 	struct loop_timer again;
 
@@ -137,6 +138,7 @@ bool disk_drop(struct xen_dev *d);
 /* params have changed: cdroms alone. */
 bool disk_change_medium(struct xen_dev *d);
 void disk_orphan(int minor);	/* look soon whether it is one */
+void disk_orphans(void);	/* at all that a daemon before us may have left */
 
 /* rings.c */
 void rings_connect(struct xen_dev *d, bool again);

@@ -6,9 +6,8 @@
  * reads it.
  *
  * A script's disk is its own to close.  libxl does not run the script when
- * something took too long, so a disk that a node referred to, and none does any
- * more for some seconds, is closed here too; one that `tap-ctl create' has made is
- * somebody's and stays.
+ * something took too long, so a disk that a node of block-tap or block-blktap
+ * referred to, and none does any more for some seconds, is closed here too.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -55,8 +54,8 @@ bool disk_is_own(const struct xen_dev *d)
 
 	if (!vd)	/* dead; the number is known */
 		return !minor_taken(d->back.own);
-	if (!vd->created || !xen_spec(d->back.params, spec))
-		return vd->created && d->back.cdrom;
+	if (!xen_spec(d->back.params, spec))
+		return d->back.cdrom;	/* an empty drive */
 	len = strcspn(vd->spec, "\n");
 	return strlen(spec) == len && !memcmp(spec, vd->spec, len);
 }
@@ -97,6 +96,7 @@ static void open_ended(struct op *op)
 	d->minor = op->minor;
 	d->own = true;
 	d->told = false;
+	names_marker_xen(d->minor);
 	dev_touch(d);
 }
 
@@ -159,6 +159,8 @@ static struct vdisk *by_script(struct xen_dev *d)
 			return NULL;
 		}
 		d->minor = d->back.minor;
+		if (d->ours)
+			names_marker_xen(d->minor);
 	}
 	return vd && disk_has_image(vd) ? vd : NULL;
 }
@@ -323,10 +325,20 @@ static bool referred_to(int minor)
 	list_for_each(e, &xen_devs) {
 		const struct xen_dev *d = container_of(e, struct xen_dev, link);
 
-		if (d->minor == minor || d->back.minor == minor)
+		if (d->minor == minor || d->back.minor == minor ||
+		    d->back.own == minor)
 			return true;
 	}
 	return false;
+}
+
+/* Do we know what all nodes say? */
+static bool all_seen(void)
+{
+	list_for_each(e, &xen_devs)
+		if (!container_of(e, struct xen_dev, link)->seen)
+			return false;
+	return store_is_up();
 }
 
 static void orphan_due(struct loop_timer *t)
@@ -336,7 +348,11 @@ static void orphan_due(struct loop_timer *t)
 	struct vdisk *vd = minor_disk(o->minor);
 	struct op *op;
 
-	if (vd && vd == vdisk_by_pid(o->pid) && !vd->created && !referred_to(o->minor)) {
+	if (!all_seen()) {
+		loop_timer_set(ctl.loop, t, ORPHAN_NS);
+		return;
+	}
+	if (vd && vd == vdisk_by_pid(o->pid) && !referred_to(o->minor)) {
 		log_warn("%s: no node of xenstore refers to it any more: closing it",
 			 vdisk_name(vd));
 		op = op_new(&op_destroy, &v, "");
@@ -357,4 +373,11 @@ void disk_orphan(int minor)
 	o->pid = vd->pid;
 	loop_timer_init(&o->timer, orphan_due);
 	loop_timer_set(ctl.loop, &o->timer, ORPHAN_NS);
+}
+
+void disk_orphans(void)
+{
+	for (int n = 0; n < TAP_MINOR_MAX; n++)
+		if (minor_disk(n) && names_marker_is_xen(n))
+			disk_orphan(n);
 }

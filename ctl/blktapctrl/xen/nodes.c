@@ -96,6 +96,7 @@ static void read_done(struct store_job *j)
 		d->front = n->front;
 		d->domain = n->domain;
 		d->seen = true;
+		d->ours = d->ours || n->back.ours;
 		if (n->front.state != XB_NONE)
 			d->met = true;
 	}

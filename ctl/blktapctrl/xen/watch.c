@@ -152,7 +152,12 @@ static void watch_done(struct store_job *j)
 
 static void on_up(void)
 {
+	static bool before;
+
 	log_info("xenstore: connected");
+	if (!before)
+		disk_orphans();
+	before = true;
 	for (int k = 0; k < XK_KINDS; k++) {
 		struct watch_job *w;
 

@@ -1,0 +1,98 @@
+#!/bin/bash
+# TIMEOUT: 240
+# The daemon and xenstored end and begin again, in every state that a device can be
+# in: what is connected stays as it is, what was on its way goes on, what has
+# ended meanwhile is ended.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires jq
+. "$(dirname "$0")/../lib/xen.sh"
+for i in a b c d e; do truncate -s 8M "$T/$i.img"; done
+start_xenstored
+start_xen_ctl
+xenstore-write /local/domain/1/device/vbd "" /local/domain/0/backend/tap ""
+N=$(nodes)
+# again [SIGNAL]: the daemon ends, `meanwhile' happens, and another one begins.
+meanwhile() { :; }
+again()
+{
+	kill_ctl "${1:-TERM}"
+	meanwhile
+	start_xen_ctl
+}
+states_are()
+{
+	[ "$(tap-ctl xen-list --json 2>/dev/null |
+		jq -c '[.[] | [.device, .backend, .minor, .served]] | sort')" = "$1" ]
+}
+put() { toolstack "aio:$T/$1.img" "${2:-w}"; }
+
+device 1 51712; put a; front_rings; await_state 4; front 4		# connected
+device 1 51728; put b; await_state 2; wait_for 5 xs blktap-minor >/dev/null	# no frontend yet
+device 1 51744; put c; front_rings; await_state 4; front 5; await_state 5	# closing
+device 1 51760; put d; front_rings; await_state 4; front 6; await_state 6	# closed
+want='[["xvda","connected",0,true],["xvdb","waiting",1,false],["xvdc","closing",2,false],["xvdd","closed",3,false]]'
+wait_for 5 states_are "$want" || fail "before: $(tap-ctl xen-list)"
+calls=$(log_count "hostxen:")
+for s in TERM KILL TERM; do
+	again $s
+	wait_for 5 states_are "$want" || fail "$s: $(tap-ctl xen-list)"
+done
+[ "$(disks)" = 4 ] || fail "disks: $(tap-ctl list)"
+# xentop's numbers are asked for anew; nothing else was asked of a tapdisk.
+[ "$(($(log_count "hostxen:") - $(log_count "hostxen: statistics 1/51712")))" = $((calls - 1)) ] ||
+	fail "$(grep hostxen: "$T/ctl.log")"
+
+note "what was on its way goes on"
+device 1 51728; front_rings; await_state 4; front 4
+device 1 51744; front 6; await_state 6
+device 1 51760; front 1; await_state 2; front_rings; await_state 4; front 4
+
+note "what happened meanwhile"
+meanwhile()
+{
+	device 1 51712; front 5			# shuts down
+	device 1 51728; xenstore-rm "$B" "$F"	# forced away
+	device 1 51744; front 1			# begins again
+	device 1 51776; put e; front_rings	# new
+}
+again KILL
+meanwhile() { :; }
+device 1 51712; await_state 5; front 6; await_state 6
+device 1 51744; await_state 2; front_rings; await_state 4; front 4
+device 1 51776; await_state 4; front 4
+
+note "xenstored ends, and another begins with what there was"
+xenstore-ls -f / | sed -n 's/^\(\/local.*\) = "\(.*\)"$/\1 \2/p' >"$T/dump"
+stop_xenstored
+await_log "the connection has ended"
+refuse any timeout 5 tap-ctl xen-list
+tap-ctl list >/dev/null || fail "the loop stands still"
+start_xenstored
+while read -r k v; do xenstore-write "$k" "${v:-}"; done <"$T/dump"
+want='[["xvda","closed",0,false],["xvdc","connected",2,true],["xvdd","connected",3,true],["xvde","connected",4,true]]'
+states_short()
+{
+	[ "$(tap-ctl xen-list --json 2>/dev/null |
+		jq -c '[.[] | [.device, .backend, .minor, .served]] | sort')" = "$want" ]
+}
+wait_for 8 states_short || fail "after xenstored: $(tap-ctl xen-list --json | jq -c .)"
+front 5; await_state 5; front 6; await_state 6
+
+note "a tapdisk that ends takes its device with it, not the others"
+device 1 51744
+kill -KILL "$(xs kthread-pid)"
+device 1 51760; front 5; await_state 5; front 6; await_state 6
+
+note "and all of it goes"
+for d in 51712 51744 51760 51776; do
+	device 1 $d
+	front 6; wish_end; await_state 6
+	remove_nodes
+done
+xenstore-rm /local/domain/0/backend/tap/1
+nodes_are() { [ "$(nodes)" = "$N" ]; }
+wait_for 5 nodes_are || fail "nodes: $(xenstore-ls -f)"
+await_disks 0
+logged "disk 1: no node of xenstore refers to it" || fail "what was forced away meanwhile"
+stop_ctl

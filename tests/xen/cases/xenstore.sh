@@ -1,0 +1,46 @@
+# backend/tap by tap-ctl, to a running guest: verified I/O, online resize, the
+# daemon restarted under load, detach; no node and no process is left.
+[ "$(tapdisk --features | grep -c '^xen')" = 1 ] || skip "built without Xen"
+truncate -s 8M "$T/a.img"
+start_ctl
+guest
+before=$(xenstore-ls -f | wc -l)
+attach xvdb "aio:$T/a.img"
+must "guestio write /dev/xvdb 7"
+must "guestio verify /dev/xvdb 7"
+B=/local/domain/0/backend/tap/$DOM/$(devid xvdb)
+pid=$(xenstore-read $B/kthread-pid)
+hexdump -s 0 -n 104 "/dev/shm/td3-$pid/vbd-$DOM-$(devid xvdb)" | head -n 8
+xentop -b -i 1 -x 2>/dev/null | grep -i "VBD" | head -n 4
+
+truncate -s 12M "$T/a.img"
+tap-ctl resize -m 0 || fail "resize"
+GUEST_SECONDS=30
+size_is() { [ "$(in_guest "cat /sys/block/xvdb/size" | tail -n 1)" = "$1" ]; }
+wait_for 20 size_is 24576 || fail "the guest does not see the new size"
+
+# Under load: end the daemon, kill the next, and start a third.
+send "guestio load /dev/xvdb 12 4"
+for s in TERM KILL; do
+	sleep 2
+	kill -$s "$(ctl_pid)"
+	wait_for 10 gone "$(ctl_pid)"
+	start_ctl
+done
+sleep 1
+[ "$(tap-ctl xen-list | grep -c 'backend=connected frontend=connected')" = 1 ] ||
+	fail "not taken over: $(tap-ctl xen-list)"
+answer 120 || fail "the load has failed"
+detach xvdb
+[ "$(xenstore-ls -f | wc -l)" -le $((before + 1)) ] || fail "nodes: $(xenstore-ls -f | grep -E 'tap|vbd')"
+[ -z "$(ls -d /dev/shm/td3-* 2>/dev/null)" ] || fail "left: $(ls /dev/shm)"
+
+# Read-only; and a guest that is destroyed takes its disk with it.
+attach xvdc "aio:$T/a.img" r
+must "guestio refuse /dev/xvdc"
+xl destroy "$DOM"
+no_disk() { [ -z "$(tap-ctl list)" ]; }
+wait_for 20 no_disk || fail "a disk stays: $(tap-ctl list)"
+none() { [ -z "$(backends)" ]; }
+wait_for 20 none || fail "nodes stay: $(backends)"
+stop_ctl
