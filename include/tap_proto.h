@@ -89,6 +89,11 @@ enum tap_type {
 	TAP_XEN_BROKEN	= 36,	/* tapdisk tells, nobody answers: struct
 				 * tap_xen_broken.  As after a DISCONNECT */
 
+	TAP_HOLD	= 38,	/* struct tap_hold: be what a paused disk is, without
+				 * an image yet; before NEWDEV, so that its clients
+				 * find a disk.  A RESUME opens it */
+	TAP_HOLD_RSP	= 39,
+
 	/* tap-ctl asks, blktapctrl answers.  Payload: struct tap_verb; answer
 	 * as said, and after failure the whole line: who, act and reason. */
 	TAP_CTL_LIST	= 64,	/* -> struct tap_disk each, TAP_MORE; an empty
@@ -159,6 +164,16 @@ struct tap_newdev {
 	uint32_t minor;
 	uint32_t created;	/* 1: half of a `create`; if its maker dies before
 				 * it is open, nobody will miss it */
+	uint32_t restarts;	/* tapdisks that this disk has had before */
+	uint32_t pad;
+};
+
+/* What a disk is whose tapdisk has died. */
+struct tap_hold {
+	struct tap_img img;
+	uint32_t flags;		/* TAP_OPEN_RDONLY, TAP_OPEN_NO_DIRECT */
+	uint32_t pad;
+	char spec[];		/* to the end of the payload, <= TAP_TEXT_MAX */
 };
 
 struct tap_close {
@@ -282,6 +297,8 @@ struct tap_disk {
 	uint32_t state;		/* TAP_ST_* */
 	uint32_t flags;		/* TAP_OPEN_* */
 	struct tap_img img;	/* zeroes unless open */
+	uint32_t restarts;	/* tapdisks that took the place of one that died */
+	char last[124];		/* how the last one that was replaced ended; text */
 	char spec[];		/* as it was opened; to the end of the payload */
 };
 

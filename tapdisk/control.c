@@ -393,6 +393,23 @@ static void got_record(void *arg, unsigned kind, int fd)
 		ring_server_journal(c->ring, c->journal);
 }
 
+static void do_hold(struct control *c, const struct msg *m)
+{
+	char spec[TAP_TEXT_MAX + 1];
+	struct tap_hold h;
+	struct disk_shape shape;
+	int err = -EINVAL;
+
+	memcpy(&h, m->body, sizeof(h));
+	shape = (struct disk_shape){ h.img.bytes, h.img.phys_size, h.img.caps };
+	if (!msg_text(m, sizeof(h), spec, sizeof(spec)) && c->minor < 0)
+		err = disk_hold(c->disk, spec, node_flags(h.flags), &shape);
+	if (err)
+		reply_err(c, TAP_HOLD, m->hdr->id, err, NULL);
+	else
+		reply(c, TAP_HOLD, m->hdr->id, NULL, 0);
+}
+
 static unsigned keys_of(const struct params *p)
 {
 	return (p->flags & TAP_OPEN_KEYS) >> TAP_OPEN_KEYS_SHIFT;
@@ -529,6 +546,7 @@ static void do_stats(struct control *c, const struct msg *m)
 
 	json_object_set_new(all, "pid", json_integer(getpid()));
 	json_object_set_new(all, "minor", json_integer(c->minor));
+	json_object_set_new(all, "restarts", json_integer(c->newdev.restarts));
 	text = json_dumps(all, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	json_decref(all);
 	if (text)
@@ -696,6 +714,7 @@ static const struct {
 	{ TAP_DEBUG, 0, do_debug },
 	{ TAP_DETACH, 0, do_detach },
 	{ TAP_FILE_RSP, 0, do_file_rsp },
+	{ TAP_HOLD, sizeof(struct tap_hold), do_hold },
 	{ TAP_XEN_CONNECT, sizeof(struct tap_xen_connect), do_xen_connect },
 	{ TAP_XEN_DISCONNECT, sizeof(struct tap_xen_vbd), do_xen_disconnect },
 };

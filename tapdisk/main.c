@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -361,7 +362,8 @@ static int start_control(const struct config *c)
 		return -1;
 	}
 	self.env.file_get = control_file_get;
-	return 0;
+	/* From here on a daemon that comes later finds us. */
+	return prctl(PR_SET_PDEATHSIG, 0) ? -1 : 0;
 }
 
 static void opened(void *arg, int err, const char *why)

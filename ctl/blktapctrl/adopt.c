@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "broker.h"
 #include "ctl.h"
+#include "memo.h"
 #include "minors.h"
 #include "names.h"
 #include "proc.h"
@@ -123,6 +124,10 @@ static void adopt_late(struct loop_timer *t)
 
 		if (!vd->adopting)
 			continue;
+		if (vd->state == VD_REVIVING) {
+			adopt_resolved(vd);
+			continue;
+		}
 		log_err("%s: its tapdisk does not answer; asking on",
 			vdisk_name(vd));
 		vdisk_enter(vd, VD_SILENT);
@@ -211,6 +216,19 @@ static const char *reconcile(struct vdisk *vd, int minor)
 	return NULL;
 }
 
+/* The daemon before us died as it replaced a tapdisk: this one is not yet what it
+ * shall be. */
+static bool half_revived(struct vdisk *vd, const struct tap_hello_rsp *h)
+{
+	bool replaced;
+	int was = memo_read(vd, h->minor < 0 ? vd->number : h->minor, &replaced);
+
+	if (was < 0 || !replaced || ctl.no_restart)
+		return false;
+	return h->minor < 0 || (adopt_state(h) != VD_RUNNING &&
+				(adopt_state(h) != VD_PAUSED || was != VD_PAUSED));
+}
+
 static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		    const char *spec)
 {
@@ -219,6 +237,12 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 	const char *why = "a state that cannot be";
 	int state = adopt_state(h);
 
+	if (first && half_revived(vd, h)) {
+		log_info("%s: its tapdisk %d is half of a replacement: ending it",
+			 vdisk_name(vd), vd->pid);
+		proc_kill(vd);
+		return;
+	}
 	if (state >= 0)
 		why = reconcile(vd, h->minor);
 	if (why) {
@@ -245,8 +269,11 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		   state == VD_CLOSING) {
 		loop_timer_set(ctl.loop, &vd->settle, SETTLE_NS);
 	}
-	if (vd->state == VD_RUNNING)
+	if (vd->state == VD_RUNNING || vd->state == VD_PAUSED) {
 		broker_adopt(vd);
+		memo_write(vd, false);
+	}
+	vd->revival.since_ns = loop_now(ctl.loop);
 	if (first)
 		log_info("%s: adopted: tapdisk %d %s%s%s", vdisk_name(vd), vd->pid,
 			 vdisk_state_text(vd->state), *spec ? " " : "",
@@ -284,6 +311,8 @@ void adopt_hello(struct vdisk *vd, const struct tap_hello_rsp *h,
 	if (vd->child) {
 		if (vd->state == VD_STARTING)
 			begun(vd, h);
+		else if (vd->state == VD_REVIVING)
+			revive_hello(vd, h);
 		return;
 	}
 	if (!watch(vd))
@@ -332,18 +361,34 @@ static void find_tapdisk(enum run_name what, int n)
 		return;
 	}
 	err = chan_open(&vd->chan, n, O_WRONLY);
-	if (err) {
-		if (err == -ENXIO)	/* nobody reads: dead */
-			names_remove_disk(n);
-		else
-			log_warn("pipe %d is left alone: %s", n, strerror(-err));
+	if (err && err != -ENXIO) {
+		log_warn("pipe %d is left alone: %s", n, strerror(-err));
 		vdisk_enter(vd, VD_DEAD);
 		vdisk_free(vd);
 		return;
 	}
 	vd->adopting = true;
 	adopt.waiting++;
-	chan_hello(&vd->chan);
+	if (err)	/* nobody reads */
+		vdisk_died(vd, "has ended while there was no daemon");
+	else
+		chan_hello(&vd->chan);
+}
+
+/* One whose tapdisk had died, and its pipes gone, when the daemon died too. */
+static void find_memo(enum run_name what, int n)
+{
+	struct vdisk *vd;
+
+	if (what != RUN_MEMO || n >= TAP_MINOR_MAX || vdisk_by_number(n) ||
+	    minor_disk(n))
+		return;
+	vd = vdisk_new(n);
+	if (!vd)
+		return;
+	vd->adopting = true;
+	adopt.waiting++;
+	vdisk_died(vd, "has ended while there was no daemon");
 }
 
 static void find_temp(enum run_name what, int n)
@@ -361,6 +406,7 @@ void adopt_start(void (*ready)(void))
 	names_scan(find_marker);
 	names_scan(find_temp);
 	names_scan(find_tapdisk);
+	names_scan(find_memo);
 	if (adopt.waiting)
 		loop_timer_set(ctl.loop, &adopt.timer, PATIENCE_NS);
 	else

@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -30,8 +32,10 @@ struct kept {
 	struct list link;	/* vdisk.files */
 	int fd;
 	bool rdonly;
+	bool lent;		/* its tapdisk has it; else the one that had it died */
 	dev_t dev;
 	ino_t ino;
+	char path[];		/* as it was asked for; "": unknown */
 };
 
 struct opening {
@@ -42,6 +46,7 @@ struct opening {
 	uint32_t round;		/* of the open call that it belongs to */
 	int fd, err;
 	bool direct;		/* O_DIRECT is on */
+	bool look;		/* which file is it? one that we have, perhaps */
 	const char *why;	/* a constant */
 	struct stat st;		/* of fd */
 	bool found, device, dotted;	/* as policy.h grants it */
@@ -82,6 +87,10 @@ static void opening_run(struct worker_job *j)
 	unsigned flags = (o->flags & TAP_OPEN_RDONLY ? IMAGE_RDONLY : 0) |
 			 (o->flags & TAP_OPEN_NO_DIRECT ? IMAGE_NO_DIRECT : 0);
 
+	if (o->look) {
+		o->err = stat(o->path, &o->st) ? -errno : 0;
+		return;
+	}
 	if (o->found)
 		o->fd = image_open_below(o->dir, o->name,
 					 flags | (o->device ? 0 : IMAGE_NO_DEVICE),
@@ -106,16 +115,18 @@ static bool still_wanted(const struct opening *o)
 }
 
 /* fd is vd's from now on, or closed. */
-static void keep(struct vdisk *vd, int fd, bool rdonly, const struct stat *st)
+static void keep(struct vdisk *vd, int fd, bool rdonly, const struct stat *st,
+		 const char *path)
 {
-	struct kept *k = malloc(sizeof(*k));
+	struct kept *k = malloc(sizeof(*k) + strlen(path) + 1);
 
 	if (!k) {
 		close(fd);
 		return;
 	}
-	*k = (struct kept){ .fd = fd, .rdonly = rdonly, .dev = st->st_dev,
-			    .ino = st->st_ino };
+	*k = (struct kept){ .fd = fd, .rdonly = rdonly, .lent = true,
+			    .dev = st->st_dev, .ino = st->st_ino };
+	strcpy(k->path, path);
 	list_add(&vd->files, &k->link);
 	vd->n_files++;
 }
@@ -154,9 +165,67 @@ static int hand_over(struct opening *o)
 	if (err)
 		return err;
 	/* Sent, this one is the duplicate. */
-	keep(o->vd, o->fd, o->flags & TAP_OPEN_RDONLY, &o->st);
+	keep(o->vd, o->fd, o->flags & TAP_OPEN_RDONLY, &o->st, o->path);
 	o->fd = -1;
 	return 0;
+}
+
+/* A successor asks for what the one before it had: the same description, whose
+ * locks have never fallen.  By name, else by what the name means (st). */
+static struct kept *left(struct vdisk *vd, uint32_t flags, const char *path,
+			 const struct stat *st)
+{
+	bool rdonly = flags & TAP_OPEN_RDONLY;
+
+	list_for_each(e, &vd->files) {
+		struct kept *k = container_of(e, struct kept, link);
+
+		if (k->lent || k->rdonly != rdonly)
+			continue;
+		if (st ? k->dev == st->st_dev && k->ino == st->st_ino :
+			 !strcmp(k->path, path))
+			return k;
+	}
+	return NULL;
+}
+
+static bool some_left(const struct vdisk *vd)
+{
+	list_for_each(e, &vd->files)
+		if (!container_of(e, struct kept, link)->lent)
+			return true;
+	return false;
+}
+
+static void lend(struct vdisk *vd, struct kept *k, uint32_t id, const char *path)
+{
+	int err = chan_send_fd(&vd->chan, TAP_FD_FILE, id, k->fd);
+
+	k->lent = !err;
+	if (err)
+		refuse_file(vd, id, path, err, "its descriptor could not be passed");
+}
+
+/* True: the name has been looked up, and that is all that is needed, or it is
+ * opened now. */
+static bool looked(struct opening *o)
+{
+	struct kept *k;
+
+	if (!o->look || !still_wanted(o))
+		return false;
+	k = o->err ? NULL : left(o->vd, o->flags, o->path, &o->st);
+	o->look = false;
+	o->err = 0;
+	if (!k) {
+		worker_submit(ctl.workers, &o->job);
+		return true;
+	}
+	lend(o->vd, k, o->id, o->path);
+	list_del(&o->link);
+	o->vd->n_jobs--;
+	free(o);
+	return true;
 }
 
 static void opening_done(struct worker_job *j)
@@ -164,6 +233,8 @@ static void opening_done(struct worker_job *j)
 	struct opening *o = container_of(j, struct opening, job);
 	struct vdisk *vd = o->vd;
 
+	if (looked(o))
+		return;
 	if (vd) {
 		list_del(&o->link);
 		vd->n_jobs--;
@@ -192,7 +263,8 @@ struct finding {
 	int minor;
 	int pidfd;		/* ours */
 	unsigned n;
-	int *fd;		/* what was found */
+	int *fd;		/* what was found: its files; */
+	int listen[2];		/* and sockets of rings and NBD, or -1 */
 };
 
 /* Its journal, its redo log. */
@@ -231,6 +303,36 @@ static bool is_image(int dir, const char *name, int minor)
 	       !is_store(&st, minor);
 }
 
+/* fd is a socket of the tapdisk's.  If it listens there it is f's, else closed. */
+static void found_socket(struct finding *f, int fd)
+{
+	static const enum run_name names[] = { RUN_RING, RUN_NBD };
+	struct sockaddr_un sa = { 0 };
+	socklen_t len = sizeof(sa) - 1, one = sizeof(int);
+	char path[PATH_MAX];
+	int listens = 0;
+
+	if (!getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &one) && listens &&
+	    !getsockname(fd, (struct sockaddr *)&sa, &len) &&
+	    sa.sun_family == AF_UNIX)
+		for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+			if (f->listen[i] < 0 &&
+			    !strcmp(sa.sun_path, run_path(names[i], f->minor, path,
+							  sizeof(path)))) {
+				f->listen[i] = fd;
+				return;
+			}
+	close(fd);
+}
+
+static bool is_socket(int dir, const char *name)
+{
+	struct stat st;
+
+	return name[0] != '.' && !fstatat(dir, name, &st, 0) &&
+	       S_ISSOCK(st.st_mode);
+}
+
 /* In a worker: a stat(2) may wait for a server. */
 static void finding_run(struct worker_job *j)
 {
@@ -244,6 +346,13 @@ static void finding_run(struct worker_job *j)
 	while (d && f->n < FILES_MAX && (e = readdir(d))) {
 		int fd, *more;
 
+		if (is_socket(dirfd(d), e->d_name)) {
+			fd = (int)syscall(SYS_pidfd_getfd, f->pidfd,
+					  atoi(e->d_name), 0);
+			if (fd >= 0)
+				found_socket(f, fd);
+			continue;
+		}
 		if (!is_image(dirfd(d), e->d_name, f->minor))
 			continue;
 		fd = (int)syscall(SYS_pidfd_getfd, f->pidfd, atoi(e->d_name), 0);
@@ -265,14 +374,22 @@ static void finding_done(struct worker_job *j)
 {
 	struct finding *f = container_of(j, struct finding, job);
 	struct vdisk *vd = vdisk_by_pid(f->pid);
-	bool ours = vd && vd == f->vd && vd->state == VD_RUNNING && !vd->n_files;
+	bool it = vd && vd == f->vd && vd->pid == f->pid && vd->state != VD_DEAD;
+	bool ours = it && vd->state == VD_RUNNING && !vd->n_files;
+
+	for (size_t i = 0; i < ARRAY_SIZE(f->listen); i++) {
+		if (it && vd->listen[i] < 0)
+			vd->listen[i] = f->listen[i];
+		else if (f->listen[i] >= 0)
+			close(f->listen[i]);
+	}
 
 	for (unsigned i = 0; i < f->n; i++) {
 		int flags = fcntl(f->fd[i], F_GETFL);
 		struct stat st;
 
 		if (ours && flags >= 0 && !fstat(f->fd[i], &st))
-			keep(vd, f->fd[i], (flags & O_ACCMODE) == O_RDONLY, &st);
+			keep(vd, f->fd[i], (flags & O_ACCMODE) == O_RDONLY, &st, "");
 		else
 			close(f->fd[i]);
 	}
@@ -292,6 +409,7 @@ void broker_adopt(struct vdisk *vd)
 	f->vd = vd;
 	f->pid = vd->pid;
 	f->minor = vd->minor;
+	f->listen[0] = f->listen[1] = -1;
 	f->pidfd = fcntl(vd->pidfd.fd, F_DUPFD_CLOEXEC, 3);
 	if (f->pidfd < 0)
 		free(f);
@@ -347,6 +465,7 @@ bool broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
 {
 	static struct policy_grant g;	/* one at a time: the loop's */
 	struct opening *o;
+	struct kept *k;
 	const char *why;
 	int err = check(vd, flags, path, &g, &why);
 
@@ -358,6 +477,11 @@ bool broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
 		refuse_file(vd, id, path, err, why);
 		return false;
 	}
+	k = left(vd, flags, path, NULL);
+	if (k) {
+		lend(vd, k, id, path);
+		return true;
+	}
 	o = opening_new(path, &g);
 	if (!o) {
 		refuse_file(vd, id, path, -ENOMEM, strerror(ENOMEM));
@@ -367,10 +491,17 @@ bool broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path)
 	o->id = id;
 	o->flags = flags | (vd->new_flags & TAP_OPEN_NO_DIRECT);
 	o->round = vd->call.id;
+	o->look = some_left(vd);
 	list_add(&vd->jobs, &o->link);
 	vd->n_jobs++;
 	worker_submit(ctl.workers, &o->job);
 	return true;
+}
+
+void broker_return(struct vdisk *vd)
+{
+	list_for_each(e, &vd->files)
+		container_of(e, struct kept, link)->lent = false;
 }
 
 void broker_close(struct vdisk *vd)

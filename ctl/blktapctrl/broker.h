@@ -15,9 +15,13 @@ struct vdisk;
 
 /* True: it is being opened; false: refused at once. */
 bool broker_ask(struct vdisk *vd, uint32_t id, uint32_t flags, const char *path);
-/* vd was adopted, open: get duplicates of its files from its tapdisk, in place of
- * those that died with the other daemon.  Best effort. */
+/* vd was adopted, open or paused: get duplicates of its files and listening sockets
+ * from its tapdisk, in place of those that died with the other daemon.  Best
+ * effort. */
 void broker_adopt(struct vdisk *vd);
+/* Its tapdisk has died, the duplicates are for the next one: what that asks for is
+ * passed from them, under the locks that they hold. */
+void broker_return(struct vdisk *vd);
 void broker_close(struct vdisk *vd);	/* the duplicates: locks go */
 void broker_abandon(struct vdisk *vd);	/* what is being opened is for nobody */
 

@@ -7,6 +7,8 @@
  *   minors.c   which minors are taken           adopt.c    after a restart
  *   names*.c   the run directory                policy.c   who may open what
  *   xen/       guests of Xen: xenstore
+ *   launch.c   a tapdisk gets what it needs     revive.c   one for one that died
+ *   memo.c     what the next daemon must know
  */
 #ifndef CTL_H
 #define CTL_H
@@ -32,6 +34,7 @@ struct ctl {
 	char **tapdisk_args;	/* NULL-ended: what each is started with, after
 				 * its number */
 	const char *const *image_dirs;	/* NULL-ended: policy.h P4 */
+	bool no_restart;	/* a tapdisk that dies is not replaced */
 };
 extern struct ctl ctl;
 

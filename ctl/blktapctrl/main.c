@@ -52,7 +52,8 @@ static struct {
 } opt = { .level = LOG_LVL_INFO, .level_text = "info", .lock = -1 };
 
 enum { O_FOREGROUND = 'f', O_LOG = 300, O_LEVEL, O_DEBUG, O_TAPDISK, O_ARG,
-       O_POLL, O_IMAGE_DIR, O_XENSTORE, O_XEN_VBD };
+       O_POLL, O_IMAGE_DIR, O_XENSTORE, O_XEN_VBD,
+       O_NO_RESTART };
 
 static const struct opt table[] = {
 	{ O_FOREGROUND, "foreground", NULL, "stay in front; log to stderr" },
@@ -70,6 +71,7 @@ static const struct opt table[] = {
 	  "is a Xen host), on or off" },
 	{ O_XEN_VBD, "xen-vbd", NULL, "serve backend/vbd too, where block-tap or "
 	  "block-blktap made it" },
+	{ O_NO_RESTART, "no-restart", NULL, "a tapdisk that dies is not replaced" },
 	OPT_COMMON,
 	OPT_END
 };
@@ -190,6 +192,9 @@ static int parse_options(struct opts *o)
 			break;
 		case O_XEN_VBD:
 			opt.xen_vbd = true;
+			break;
+		case O_NO_RESTART:
+			ctl.no_restart = true;
 			break;
 		case OPT_RUNDIR:
 			dir = o->value;

@@ -29,6 +29,8 @@ static mode_t kind_of(enum run_name what)
 	case RUN_MARKER:
 	case RUN_JOURNAL:
 	case RUN_REDO:
+	case RUN_MEMO:
+	case RUN_MEMO_NEW:
 		return S_IFREG;
 	default:
 		return S_IFSOCK;
@@ -242,6 +244,8 @@ void names_remove_disk(int n)
 	names_remove(RUN_NBD, n);
 	names_remove(RUN_JOURNAL, n);
 	names_remove(RUN_REDO, n);
+	names_remove(RUN_MEMO_NEW, n);
+	names_remove(RUN_MEMO, n);
 	names_remove_channel(n);
 }
 
@@ -249,7 +253,7 @@ bool names_foreign(int n)
 {
 	static const enum run_name used[] = {
 		RUN_PIPE_WRITE, RUN_PIPE_READ, RUN_FD, RUN_RING, RUN_NBD,
-		RUN_JOURNAL, RUN_REDO,
+		RUN_JOURNAL, RUN_REDO, RUN_MEMO, RUN_MEMO_NEW,
 	};
 	char path[PATH_MAX];
 	struct stat st;

@@ -44,9 +44,10 @@ void names_remove_disk(int n);		/* and all else but its marker */
 bool names_foreign(int n);
 
 /* Files of fixed size that a tapdisk maps and that outlive it: RUN_JOURNAL,
- * RUN_REDO.  Anew, full of zeroes and without room of its own; as it is;
- * descriptor or -errno. */
+ * RUN_REDO.  Anew, full of zeroes and without room of its own; descriptor or
+ * -errno. */
 int names_store(enum run_name what, int n, uint64_t bytes);
+/* One of these or a RUN_MEMO, as it is; for both ways.  Descriptor or -errno. */
 int names_store_open(enum run_name what, int n);
 /* Give it its room: what is mapped and has none, in a full file system, kills.
  * 0 or -errno; more than once does no harm, nor if a disk has none. */

@@ -47,6 +47,8 @@ void names_scan(void (*fn)(enum run_name what, int n))
 		{ RUN_MARKER, "tapdisk-", "" },
 		{ RUN_JOURNAL, "journal", "" },
 		{ RUN_REDO, "redo", "" },
+		{ RUN_MEMO, "disk", "" },
+		{ RUN_MEMO_NEW, "disk", ".new" },
 	};
 	DIR *d = opendir(rundir());
 	struct dirent *e;

@@ -186,7 +186,9 @@ static void op_work(struct loop_work *w)
 	s = &op->kind->steps[op->step];
 	log_dbg(LOG_CTL, "%s: %s: %s", op->vd ? vdisk_name(op->vd) : "-",
 		op->kind->act, s->name);
-	if (op->vd && op->vd->state == VD_DEAD && !s->dead_too)
+	if (op->vd && op->vd->state == VD_REVIVING)
+		op_await(op, WAIT_REVIVED, op->patience_ns);
+	else if (op->vd && op->vd->state == VD_DEAD && !s->dead_too)
 		op_done(op, -ENXIO, "its tapdisk %s", op->vd->end);
 	else
 		s->run(op);
@@ -223,7 +225,7 @@ static void op_late(struct loop_timer *t)
 	struct op *op = container_of(t, struct op, timer);
 	static const char *const what[] = {
 		[WAIT_HELLO] = "come up", [WAIT_CALL] = "answered",
-		[WAIT_DEATH] = "ended",
+		[WAIT_DEATH] = "ended", [WAIT_REVIVED] = "taken over",
 	};
 
 	const struct step *s = &op->kind->steps[op->step];
@@ -236,8 +238,12 @@ static void op_late(struct loop_timer *t)
 		op_kill(op);
 		return;
 	}
-	op_done(op, -ETIMEDOUT, "tapdisk %d has not %s in time", op->vd->pid,
-		what[op->wait]);
+	if (op->wait == WAIT_REVIVED || op->vd->pid < 0)
+		op_done(op, -ETIMEDOUT, "its tapdisk died, and none has taken over "
+			"in time");
+	else
+		op_done(op, -ETIMEDOUT, "tapdisk %d has not %s in time",
+			op->vd->pid, what[op->wait]);
 }
 
 #define KILL_NS (5 * NS_PER_S)
@@ -260,7 +266,11 @@ void op_event(struct vdisk *vd, enum op_wait what, int err, const char *why)
 	if (list_empty(&vd->ops))
 		return;
 	op = list_first(&vd->ops, struct op, link);		/* I1 */
-	if (op->wait == what)
+	if (op->wait == WAIT_REVIVED && (what == WAIT_REVIVED || what == WAIT_DEATH)) {
+		loop_timer_clear(&op->timer);
+		op->wait = WAIT_NOTHING;
+		run(op);
+	} else if (op->wait == what)
 		op_done(op, err, "%s", why);
 	else if (what == WAIT_DEATH && op->wait != WAIT_NOTHING)
 		op_done(op, -ENXIO, "its tapdisk %s", vd->end);

@@ -54,7 +54,8 @@ struct op_kind {
 	bool quiet;		/* success is not worth a line of log */
 };
 
-enum op_wait { WAIT_NOTHING, WAIT_HELLO, WAIT_CALL, WAIT_DEATH };
+enum op_wait { WAIT_NOTHING, WAIT_HELLO, WAIT_CALL, WAIT_DEATH,
+	       WAIT_REVIVED /* the step has not run yet */ };
 
 struct op {
 	struct list link;	/* vdisk.ops */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -85,10 +86,14 @@ void proc_kill(struct vdisk *vd)
 
 /* In the child, which shares our memory until execv(): system calls only. */
 static _Noreturn void child(char **argv, int listen_fd, int null, bool keep_err,
-			    volatile int *err)
+			    pid_t parent, volatile int *err)
 {
 	sigset_t none;
 
+	/* Until it has opened its pipes (tapdisk/main.c) it dies with us: the next
+	 * daemon may make others of these names, for another tapdisk. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+		goto fail;
 	sigemptyset(&none);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
@@ -135,8 +140,8 @@ int proc_start(struct vdisk *vd, int listen_fd)
 	char **argv = arguments(vd->number);
 	bool keep_err = log_target() == LOG_TO_STDERR;
 	volatile int err = 0;
+	pid_t pid, self = getpid();
 	int null;
-	pid_t pid;
 
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
@@ -145,7 +150,7 @@ int proc_start(struct vdisk *vd, int listen_fd)
 	 * 200 disks would cost more than all the rest of a create. */
 	pid = vfork();
 	if (pid == 0)
-		child(argv, listen_fd, null, keep_err, &err);
+		child(argv, listen_fd, null, keep_err, self, &err);
 	if (pid < 0)
 		err = errno;
 	close(null);

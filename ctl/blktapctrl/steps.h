@@ -18,6 +18,12 @@ void step_open(struct op *op);
 /* Ask the tapdisk and wait for the answer; failing ends the step. */
 void step_call(struct op *op, uint16_t type, const void *body, size_t len,
 	       int during, uint64_t ns);
+/* The same, asked already: err says how that went. */
+void step_called(struct op *op, int err, uint64_t ns);
+/* PARAMS or RESUME (spec "": as before), of what vd->new_spec, new_flags and
+ * new_keys say.  0, or -errno and *what could not be done, a constant. */
+int image_ask(struct vdisk *vd, uint16_t type, const char *spec, int during,
+	      const char **what);
 /* Is the disk in one of those states (1 << VD_...)?  If not, the step failed. */
 bool step_state(struct op *op, unsigned may);
 

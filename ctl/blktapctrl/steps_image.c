@@ -22,33 +22,52 @@ static int make_room(const struct vdisk *vd)
 	return names_store_fill(RUN_REDO, vd->minor, TAP_REDO_BYTES);
 }
 
-/* spec: what it is asked to open; "" = as before. */
-static void open_call(struct op *op, uint16_t type, const char *spec, int during)
+int image_ask(struct vdisk *vd, uint16_t type, const char *spec, int during,
+	      const char **what)
 {
 	static union {
 		struct tap_params p;
 		char room[sizeof(struct tap_params) + TAP_TEXT_MAX];
 	} body;
-	struct vdisk *vd = op->vd;
+	struct revival *r = &vd->revival;
 	size_t len = strlen(spec);
-	int err = vd->calling ? 0 : make_room(vd);
+	int err;
 
-	if (err) {
-		op_done(op, err, "no room for its redo log in %s: %s", rundir(),
-			strerror(-err));
-		return;
-	}
-	if (!vd->calling) {	/* else it is refused below */
-		key_fds_move(&vd->new_keys, &op->keys);
+	if (vd->calling)
+		return -EBUSY;
+	*what = "give its redo log room in the run directory";
+	err = make_room(vd);
+	if (err)
+		return err;
+	*what = "pass its keys";
+	/* A successor has none yet. */
+	if (type == TAP_RESUME && !vd->new_keys.n && r->restarts)
+		err = key_fds_copy(&vd->new_keys, &vd->keys);
+	if (!err)
 		err = key_fds_send(&vd->new_keys, &vd->chan);
-	}
-	if (err) {
-		op_done(op, err, "its keys cannot be passed: %s", strerror(-err));
-		return;
-	}
-	body.p.flags = vd->new_flags | vd->new_keys.n << TAP_OPEN_KEYS_SHIFT;
+	if (err)
+		return err;
+	*what = NULL;
+	body.p.flags = vd->new_flags | (r->unclean ? TAP_OPEN_RECOVER : 0) |
+		       vd->new_keys.n << TAP_OPEN_KEYS_SHIFT;
 	memcpy(body.p.spec, spec, len);
-	step_call(op, type, &body, sizeof(body.p) + len, during, op->patience_ns);
+	return vdisk_call(vd, type, &body, sizeof(body.p) + len,
+			  (enum vdisk_state)during);
+}
+
+static void open_call(struct op *op, uint16_t type, const char *spec, int during)
+{
+	struct vdisk *vd = op->vd;
+	const char *what = NULL;
+	int err;
+
+	if (!vd->calling)	/* else it is refused */
+		key_fds_move(&vd->new_keys, &op->keys);
+	err = image_ask(vd, type, spec, during, &what);
+	if (err && what)
+		op_done(op, err, "cannot %s: %s", what, strerror(-err));
+	else
+		step_called(op, err, op->patience_ns);
 }
 
 void step_open(struct op *op)
@@ -68,6 +87,11 @@ static void step_unpause(struct op *op)
 
 	if (!step_state(op, M(PAUSED)))
 		return;
+	if (vd->revival.unclean && *op->text && strcmp(op->text, vd->new_spec)) {
+		log_warn("%s: what a tapdisk that died left to do for its image is "
+			 "not done: it gets another", vdisk_name(vd));
+		vd->revival.unclean = false;
+	}
 	strcpy(vd->new_spec, *op->text ? op->text : vd->spec);
 	vd->new_flags = vd->flags | (op->flags & OPEN_FLAGS);
 	open_call(op, TAP_RESUME, op->text, VD_RESUMING);

@@ -13,17 +13,14 @@
 #include "steps.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
 #include "ctl.h"
+#include "launch.h"
 #include "minors.h"
 #include "names.h"
-#include "proc.h"
 #include "vdisk.h"
 
 #define M(s) (1u << VD_##s)
@@ -31,8 +28,12 @@
 void step_call(struct op *op, uint16_t type, const void *body, size_t len,
 	       int during, uint64_t ns)
 {
-	int err = vdisk_call(op->vd, type, body, len, (enum vdisk_state)during);
+	step_called(op, vdisk_call(op->vd, type, body, len,
+				   (enum vdisk_state)during), ns);
+}
 
+void step_called(struct op *op, int err, uint64_t ns)
+{
 	if (err == -EBUSY)
 		op_done(op, err, "it is still busy with something that has timed "
 				 "out");
@@ -112,39 +113,9 @@ static void take_number(struct op *op)
 
 static void start(struct op *op)
 {
-	struct vdisk *vd = op->vd;
-	const char *what = "make its pipes";
-	int fd, err;
+	const char *what;
+	int err = launch_start(op->vd, &what);
 
-	err = names_pipes(vd->number);
-	if (err)
-		goto fail;
-	what = "make its socket";
-	fd = names_listen(RUN_FD, vd->number, SOCK_SEQPACKET);
-	if (fd < 0) {
-		err = fd;
-		goto fail_names;
-	}
-	what = "open its pipes";
-	err = chan_open(&vd->chan, vd->number, O_RDWR);
-	if (err)
-		goto fail_listen;
-	what = ctl.tapdisk;
-	err = proc_start(vd, fd);
-	if (err)
-		goto fail_chan;
-	close(fd);
-	chan_hello(&vd->chan);
-	op_done(op, 0, " ");
-	return;
-
-fail_chan:
-	chan_close(&vd->chan);
-fail_listen:
-	close(fd);
-fail_names:
-	names_remove_channel(vd->number);
-fail:
 	op_done(op, err, "%s: %s", what, strerror(-err));
 }
 
@@ -158,48 +129,16 @@ static void await_hello(struct op *op)
 	op_await(op, WAIT_HELLO, OP_CONTROL_NS);
 }
 
-/* What it gets with its minor.  They come in this order, and NEWDEV is done when
- * the sockets are there. */
-static int pass_all(struct vdisk *vd, const char **what)
-{
-	static const struct {
-		enum run_name name;
-		enum tap_fd_kind kind;
-		uint64_t bytes;		/* 0: a socket */
-		const char *what;
-	} given[] = {
-		{ RUN_JOURNAL, TAP_FD_JOURNAL, TAP_JOURNAL_BYTES, "journal" },
-		{ RUN_REDO, TAP_FD_REDO, TAP_REDO_BYTES, "redo log" },
-		{ RUN_RING, TAP_FD_RING, 0, "socket of rings" },
-		{ RUN_NBD, TAP_FD_NBD, 0, "socket of NBD" },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(given); i++) {
-		int err, fd = given[i].bytes ?
-			names_store(given[i].name, vd->minor, given[i].bytes) :
-			names_listen(given[i].name, vd->minor, SOCK_STREAM);
-
-		*what = given[i].what;
-		if (fd < 0)
-			return fd;
-		err = chan_send_fd(&vd->chan, given[i].kind, 0, fd);
-		close(fd);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
 static void newdev(struct op *op)
 {
 	struct vdisk *vd = op->vd;
 	struct tap_newdev nd = { .minor = (uint32_t)vd->minor,
 				 .created = vd->created };
 	const char *what;
-	int err = pass_all(vd, &what);
+	int err = launch_equip(vd, true, &what);
 
 	if (err) {
-		op_done(op, err, "its %s cannot be made: %s", what, strerror(-err));
+		op_done(op, err, "%s: %s", what, strerror(-err));
 		return;
 	}
 	step_call(op, TAP_NEWDEV, &nd, sizeof(nd), VD_ATTACHING, OP_CONTROL_NS);

@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "adopt.h"
+#include "base/bytes.h"
 #include "broker.h"
 #include "ctl.h"
+#include "memo.h"
 #include "minors.h"
 #include "names.h"
 #include "op.h"
@@ -26,10 +29,10 @@ static const struct {
 	[VD_STARTING]	= { "is starting", TAP_ST_OPENING,
 			    B(SILENT) | B(IDLE) | B(CLOSED) | B(OPENING) |
 			    B(RUNNING) | B(PAUSING) | B(PAUSED) | B(CLOSING) |
-			    B(DEAD) },
+			    B(REVIVING) | B(DEAD) },
 	[VD_SILENT]	= { "does not answer", TAP_ST_RUNNING,
 			    B(IDLE) | B(CLOSED) | B(OPENING) | B(RUNNING) |
-			    B(PAUSING) | B(PAUSED) | B(CLOSING) | B(DEAD) },
+			    B(PAUSING) | B(PAUSED) | B(CLOSING) | B(REVIVING) | B(DEAD) },
 	[VD_IDLE]	= { "has no minor", TAP_ST_CLOSED,
 			    B(ATTACHING) | B(LEAVING) | B(DEAD) },
 	[VD_ATTACHING]	= { "is being attached", TAP_ST_OPENING,
@@ -39,17 +42,19 @@ static const struct {
 	[VD_OPENING]	= { "is being opened", TAP_ST_OPENING,
 			    B(CLOSED) | B(RUNNING) | B(DEAD) },
 	[VD_RUNNING]	= { "is open", TAP_ST_RUNNING,
-			    B(PAUSING) | B(CLOSING) | B(DEAD) },
+			    B(PAUSING) | B(CLOSING) | B(REVIVING) | B(DEAD) },
 	[VD_PAUSING]	= { "is being paused", TAP_ST_PAUSING,
-			    B(RUNNING) | B(PAUSED) | B(DEAD) },
+			    B(RUNNING) | B(PAUSED) | B(REVIVING) | B(DEAD) },
 	[VD_PAUSED]	= { "is paused", TAP_ST_PAUSED,
-			    B(RESUMING) | B(CLOSING) | B(DEAD) },
+			    B(RESUMING) | B(CLOSING) | B(REVIVING) | B(DEAD) },
 	[VD_RESUMING]	= { "is being unpaused", TAP_ST_PAUSED | TAP_ST_OPENING,
-			    B(RUNNING) | B(PAUSED) | B(DEAD) },
+			    B(RUNNING) | B(PAUSED) | B(REVIVING) | B(DEAD) },
 	[VD_CLOSING]	= { "is being closed", TAP_ST_CLOSING,
-			    B(RUNNING) | B(PAUSED) | B(CLOSED) | B(DEAD) },
+			    B(RUNNING) | B(PAUSED) | B(CLOSED) | B(REVIVING) | B(DEAD) },
 	[VD_LEAVING]	= { "is leaving", TAP_ST_CLOSED,
 			    B(IDLE) | B(CLOSED) | B(DEAD) },
+	[VD_REVIVING]	= { "is being revived", TAP_ST_OPENING,
+			    B(RUNNING) | B(PAUSED) | B(DEAD) },
 	[VD_DEAD]	= { "is dead", TAP_ST_DEAD, 0 },
 };
 
@@ -69,6 +74,8 @@ struct vdisk *vdisk_new(int number)
 	ASSERT(!vdisk_by_number(number));
 	vd->number = number;
 	vd->minor = vd->second = -1;
+	vd->listen[0] = vd->listen[1] = -1;
+	revive_init(vd);
 	vd->pid = -1;
 	vd->pidfd.fd = -1;
 	chan_init(&vd->chan, &vdisk_chan_ops);
@@ -85,11 +92,22 @@ struct vdisk *vdisk_new(int number)
 	return vd;
 }
 
+static void close_listen(struct vdisk *vd)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(vd->listen); i++) {
+		if (vd->listen[i] >= 0)
+			close(vd->listen[i]);
+		vd->listen[i] = -1;
+	}
+}
+
 void vdisk_free(struct vdisk *vd)
 {
 	ASSERT(list_empty(&vd->ops) && vd->minor < 0 && vd->pidfd.fd < 0);
 	ASSERT(!chan_is_open(&vd->chan) && list_empty(&vd->files));
 	loop_timer_clear(&vd->settle);
+	revive_free(vd);
+	close_listen(vd);
 	broker_abandon(vd);
 	key_fds_close(&vd->keys);
 	key_fds_close(&vd->new_keys);
@@ -112,13 +130,17 @@ struct vdisk *vdisk_by_number(int number)
 
 struct vdisk *vdisk_by_pid(pid_t pid)
 {
+	struct vdisk *former = NULL;
+
 	list_for_each(e, &ctl.vdisks) {
 		struct vdisk *vd = container_of(e, struct vdisk, link);
 
 		if (vd->pid == pid)
 			return vd;
+		if (revive_knows(vd, pid))
+			former = vd;
 	}
-	return NULL;
+	return former;
 }
 
 int vdisk_temp_number(void)
@@ -141,6 +163,10 @@ void vdisk_enter(struct vdisk *vd, enum vdisk_state next)
 		broker_close(vd);
 	if (next == VD_CLOSED)
 		key_fds_close(&vd->keys);
+	if (next == VD_CLOSED && vd->minor >= 0)
+		memo_remove(vd->minor);
+	else if (next == VD_PAUSED || next == VD_RESUMING)
+		memo_write(vd, false);
 	xen_disk_changed(vd);
 }
 
@@ -173,10 +199,14 @@ size_t vdisk_tell(const struct vdisk *vd, struct tap_disk *d, size_t room)
 		.pid = vd->pid,
 		.minor = vd->minor,
 		.state = states[vd->state].wire |
-			 (vd->failed_resume ? TAP_ST_RESUME_FAILED : 0),
+			 (vd->failed_resume ? TAP_ST_RESUME_FAILED : 0) |
+			 (vd->state == VD_REVIVING && vd->revival.held ?
+			  TAP_ST_PAUSED : 0),
 		.flags = vd->flags,
 		.img = vd->img,
+		.restarts = vd->revival.restarts,
 	};
+	strcpy(d->last, vd->revival.last);
 	memcpy(d->spec, vd->spec, len);
 	return sizeof(*d) + len;
 }
@@ -189,12 +219,16 @@ void vdisk_kill(struct vdisk *vd)
 		return;
 	vd->killed = true;
 	proc_kill(vd);
+	revive_abandon(vd);
 }
 
 void vdisk_died(struct vdisk *vd, const char *how)
 {
-	bool expected = vd->state == VD_LEAVING || vd->killed;
+	bool expected = vd->state == VD_LEAVING || vd->killed || vd->pid < 0 ||
+			*vd->revival.why;	/* told already */
 
+	if (*vd->revival.why && !vd->killed)
+		how = vd->revival.why;
 	snprintf(vd->end, sizeof(vd->end), "%s", how);
 	if (expected)
 		log_dbg(LOG_CTL, "%s: its tapdisk %d %s", vdisk_name(vd), vd->pid,
@@ -203,8 +237,11 @@ void vdisk_died(struct vdisk *vd, const char *how)
 		log_err("%s: its tapdisk %d %s", vdisk_name(vd), vd->pid, how);
 	loop_timer_clear(&vd->settle);
 	proc_unwatch(vd);
+	if (revive_begin(vd, vd->end))
+		return;
 	vdisk_enter(vd, VD_DEAD);
 	chan_close(&vd->chan);
+	close_listen(vd);
 	names_remove_disk(vd->number);
 	if (vd->minor >= 0) {
 		names_remove_disk(vd->minor);	/* between two names */
@@ -249,6 +286,9 @@ int vdisk_call(struct vdisk *vd, uint16_t type, const void *body, size_t len,
 	if (err)
 		return err;
 	vd->calling = true;
+	vd->asked_len = len <= sizeof(vd->asked) ? len : 0;
+	if (vd->asked_len)
+		memcpy(vd->asked, body, len);
 	vd->refused = 0;
 	vd->before = vd->state;
 	if (during != vd->state)
@@ -269,20 +309,29 @@ static bool take_img(struct vdisk *vd, const struct msg *m)
 	return true;
 }
 
-static void opened(struct vdisk *vd)
+int vdisk_opened(struct vdisk *vd, const struct msg *m)
 {
+	if (!take_img(vd, m))
+		return -EPROTO;
 	strcpy(vd->spec, vd->new_spec);
 	vd->flags = vd->new_flags;
-	if (vd->new_keys.n)
+	if (vd->new_keys.n) {
 		key_fds_move(&vd->keys, &vd->new_keys);
+		vd->revival.keyless = false;
+	}
 	vd->failed_resume = false;
+	vd->revival.unclean = false;
+	vd->revival.since_ns = loop_now(ctl.loop);
 	vdisk_enter(vd, VD_RUNNING);
+	memo_write(vd, false);
+	return 0;
 }
 
 static void has_closed(struct vdisk *vd)
 {
 	memset(&vd->img, 0, sizeof(vd->img));
 	vd->failed_resume = false;
+	vd->revival.unclean = vd->revival.keyless = false;
 	vdisk_enter(vd, VD_CLOSED);
 }
 
@@ -292,12 +341,10 @@ static int settle_call(struct vdisk *vd, int err, const struct msg *m)
 	switch (vd->call.type) {
 	case TAP_PARAMS:
 	case TAP_RESUME:
-		if (!err && !take_img(vd, m))
-			err = -EPROTO;
-		if (!err) {
-			opened(vd);
+		if (!err)
+			err = vdisk_opened(vd, m);
+		if (!err)
 			break;
-		}
 		key_fds_close(&vd->new_keys);
 		vd->failed_resume = vd->call.type == TAP_RESUME;
 		vdisk_enter(vd, vd->before);
@@ -325,6 +372,15 @@ static int settle_call(struct vdisk *vd, int err, const struct msg *m)
 	return err;
 }
 
+/* It has closed, but something was lost. */
+static void tell_doubt(struct vdisk *vd)
+{
+	int err = vd->doubt_err;
+
+	vd->doubt_err = 0;
+	op_lost(vd, err, vd->doubt_why);
+}
+
 static void call_answered(struct call *c, int err, const struct msg *m)
 {
 	struct vdisk *vd = container_of(c, struct vdisk, call);
@@ -337,6 +393,10 @@ static void call_answered(struct call *c, int err, const struct msg *m)
 		snprintf(why, sizeof(why), "%s", vd->refusal);
 	else
 		msg_why(err ? m : NULL, err, why, sizeof(why));
+	if (vd->state == VD_REVIVING) {
+		revive_answered(vd, err, why, m);
+		return;
+	}
 	if (err && c->type == TAP_CLOSE) {
 		vd->calling = vd->doubt = true;			/* I4 */
 		vd->doubt_err = err;
@@ -350,7 +410,10 @@ static void call_answered(struct call *c, int err, const struct msg *m)
 	} else if (err) {
 		settle_call(vd, err, m);
 	}
-	op_event(vd, WAIT_CALL, err, why);
+	if (!err && c->type == TAP_CLOSE && vd->doubt_err)
+		tell_doubt(vd);		/* of a close before a death */
+	else
+		op_event(vd, WAIT_CALL, err, why);
 }
 
 void vdisk_told(struct vdisk *vd, int state)
@@ -359,10 +422,13 @@ void vdisk_told(struct vdisk *vd, int state)
 	vd->doubt = vd->calling = false;
 	if (state == VD_CLOSED) {
 		has_closed(vd);
-		op_lost(vd, vd->doubt_err, vd->doubt_why);
+		tell_doubt(vd);
 	} else {
+		int err = vd->doubt_err;
+
+		vd->doubt_err = 0;
 		vdisk_enter(vd, vd->before);
-		op_event(vd, WAIT_CALL, vd->doubt_err, vd->doubt_why);
+		op_event(vd, WAIT_CALL, err, vd->doubt_why);
 	}
 }
 
@@ -396,9 +462,14 @@ static void on_broken(struct chan *c, const char *why, bool nonsense)
 	struct vdisk *vd = vd_of(c);
 
 	if (vd->pidfd.fd < 0) {		/* nothing else tells */
+		vd->killed = vd->killed || nonsense;	/* it may live: no other */
 		vdisk_died(vd, "has ended");
 	} else if (nonsense) {
 		log_err("%s: not listened to any more: %s", vdisk_name(vd), why);
+		if (vd->state == VD_REVIVING) {
+			proc_kill(vd);
+			return;
+		}
 		op_event(vd, WAIT_CALL, -EIO, why);
 		op_event(vd, WAIT_HELLO, -EIO, why);
 	} else {			/* its end is near, and says more */

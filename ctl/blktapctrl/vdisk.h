@@ -23,6 +23,7 @@
 #include "chan.h"
 #include "keys.h"
 #include "loop/loop.h"
+#include "revive.h"
 #include "tap_proto.h"
 
 struct op;
@@ -40,6 +41,7 @@ enum vdisk_state {
 	VD_RESUMING,
 	VD_CLOSING,
 	VD_LEAVING,	/* told to end */
+	VD_REVIVING,	/* its tapdisk died, another takes its place: revive.h */
 	VD_DEAD,
 	VD_STATES
 };
@@ -75,8 +77,12 @@ struct vdisk {
 	struct loop_fd pidfd;
 	struct call call;	/* the exclusive one */
 	bool calling;
+	uint8_t asked[8];	/* its payload, if that is short */
+	size_t asked_len;
+	struct revival revival;
+	int listen[2];		/* its sockets of rings and NBD; -1 */
 	bool doubt;	/* its close failed: has it closed? it is asked (I4) */
-	int doubt_err;
+	int doubt_err;		/* and not told yet */
 	char doubt_why[256];
 	struct list ops;	/* the first one runs */
 	unsigned n_ops;
@@ -89,7 +95,7 @@ struct vdisk {
 	unsigned n_forwards;
 	struct loop_timer settle;	/* adopt.c: ask again */
 	struct loop_work bury;
-	char end[96];		/* how it ended */
+	char end[256];		/* how it ended */
 	struct log_limit limit;
 };
 
@@ -123,6 +129,10 @@ int vdisk_call(struct vdisk *vd, uint16_t type, const void *body, size_t len,
 	       enum vdisk_state during);
 /* adopt.c: the tapdisk has told its state (VD_*, or -1), as I4 waits for. */
 void vdisk_told(struct vdisk *vd, int state);
+
+/* It is open, says m, the answer to PARAMS or RESUME: new_spec, new_flags and
+ * new_keys are its own now, and it runs.  0, or -EPROTO and nothing has changed. */
+int vdisk_opened(struct vdisk *vd, const struct msg *m);
 
 extern const struct chan_ops vdisk_chan_ops;
 

@@ -94,7 +94,7 @@ static struct vdisk *find(struct request *r)
 		refuse(r, -ENODEV, "there is no such disk");
 	else if (!vd)
 		refuse(r, -ENODEV, "no tapdisk serves it");
-	else if (pid >= 0 && vd->pid != pid)
+	else if (pid >= 0 && !revive_knows(vd, pid))
 		refuse(r, -ENODEV, "tapdisk %d serves it, not %d", vd->pid, pid);
 	else
 		return vd;

@@ -60,6 +60,9 @@ int disk_parse(struct disk *k, const struct msg *m)
 	k->state = d->state;
 	k->flags = d->flags;
 	k->img = d->img;
+	k->restarts = d->restarts;
+	memcpy(k->last, d->last, sizeof(k->last));
+	k->last[sizeof(k->last) - 1] = '\0';
 	if (k->state & TAP_ST_CLOSED)
 		k->spec[0] = '\0';	/* the last image is not its any more */
 	nl = strchr(k->spec, '\n');
@@ -70,10 +73,12 @@ int disk_parse(struct disk *k, const struct msg *m)
 	return 0;
 }
 
-/* Half of a disk has no state: a minor without a process or the reverse. */
+/* Half of a disk has no state: a minor without a process or the reverse; but one
+ * whose tapdisk has died or is about to be replaced has one. */
 static bool has_state(const struct disk *k)
 {
-	return k->minor >= 0 && (k->pid >= 0 || k->state & TAP_ST_DEAD);
+	return k->minor >= 0 && (k->pid >= 0 ||
+				 k->state & (TAP_ST_DEAD | TAP_ST_OPENING));
 }
 
 const char *disk_state(const struct disk *k)
@@ -224,6 +229,8 @@ json_t *disk_json(const struct disk *k)
 			    json_boolean(!(k->flags & TAP_OPEN_NO_DIRECT)));
 	json_object_set_new(j, "unpause_failed",
 			    json_boolean(k->state & TAP_ST_RESUME_FAILED));
+	set_number(j, "restarts", k->restarts, true);
+	set_text(j, "last_death", k->last, *k->last);
 	set_text(j, "ring", run_path(RUN_RING, k->minor, path, sizeof(path)), named);
 	set_text(j, "nbd", run_path(RUN_NBD, k->minor, path, sizeof(path)), named);
 	set_text(j, "marker", marker_path(k->minor, path, sizeof(path)), named);

@@ -98,6 +98,8 @@ struct disk {
 	int32_t pid, minor;	/* -1: none */
 	uint32_t state, flags;	/* TAP_ST_*, TAP_OPEN_* */
 	struct tap_img img;	/* zeroes unless open */
+	uint32_t restarts;	/* of its tapdisk */
+	char last[sizeof(((struct tap_disk *)0)->last)];	/* why, the last time */
 	char spec[TAP_TEXT_MAX + 1];	/* the first line */
 	const char *backing;	/* in spec's room: the others; NULL: none were given */
 	char type[64];		/* of the store, without the filters above it */

@@ -52,6 +52,8 @@ const char *run_path(enum run_name what, int n, char *buf, size_t len)
 		[RUN_MARKER]	 = "%s/tapdisk-%d",
 		[RUN_JOURNAL]	 = "%s/journal%d",
 		[RUN_REDO]	 = "%s/redo%d",
+		[RUN_MEMO]	 = "%s/disk%d",
+		[RUN_MEMO_NEW]	 = "%s/disk%d.new",
 	};
 
 #pragma GCC diagnostic push

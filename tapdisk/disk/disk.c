@@ -9,6 +9,7 @@
  *   close   quiesce, drain -> flush -> tree_close -> disconnect -> closed
  *   resume  tree_open -> running, or paused again
  *   resize  tree_resize
+ *   hold    paused at once: the image is another process's story
  *
  * A flush that fails stops a pause (the disk goes on as it was) but not a
  * close, which then answers with that error.
@@ -27,7 +28,7 @@
 
 #define B(s) (1u << (s))
 static const struct { const char *name; unsigned to; } fsm[DISK_STATES] = {
-	[DISK_CLOSED]	= { "closed",	B(DISK_OPENING) },
+	[DISK_CLOSED]	= { "closed",	B(DISK_OPENING) | B(DISK_PAUSED) },
 	[DISK_OPENING]	= { "opening",	B(DISK_RUNNING) | B(DISK_CLOSED) |
 					B(DISK_PAUSED) },
 	[DISK_RUNNING]	= { "running",	B(DISK_DRAINING) },
@@ -241,6 +242,27 @@ void disk_open(struct disk *d, const char *spec, unsigned flags,
 		return;
 	d->size = 0;
 	start_open(d, spec, flags, DISK_CLOSED);
+}
+
+int disk_hold(struct disk *d, const char *spec, unsigned flags,
+	      const struct disk_shape *shape)
+{
+	char *own;
+
+	if (d->state != DISK_CLOSED || d->ctl_fn || shape->size % 512)
+		return -EINVAL;
+	own = strdup(spec);
+	if (!own)
+		return -ENOMEM;
+	free(d->spec);
+	d->spec = own;
+	d->flags = flags;
+	d->size = shape->size;
+	d->phys = shape->phys;
+	d->caps = shape->caps;
+	d->resume_failed = false;
+	enter(d, DISK_PAUSED);
+	return 0;
 }
 
 void disk_resume(struct disk *d, const char *spec, unsigned flags,

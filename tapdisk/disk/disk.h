@@ -69,6 +69,14 @@ void disk_free(struct disk *d);			/* closed, no fronts */
 typedef void disk_ctl_fn(void *arg, int err, const char *why);
 void disk_open(struct disk *d, const char *spec, unsigned flags /* TD_NODE_* */,
 	       disk_ctl_fn *fn, void *arg);
+/* A closed disk becomes what a paused one is, as another process has had it.  0,
+ * or -EINVAL, -ENOMEM. */
+struct disk_shape {
+	uint64_t size;
+	uint32_t phys, caps;	/* as below */
+};
+int disk_hold(struct disk *d, const char *spec, unsigned flags,
+	      const struct disk_shape *shape);
 void disk_close(struct disk *d, disk_ctl_fn *fn, void *arg);
 void disk_pause(struct disk *d, disk_ctl_fn *fn, void *arg);
 /* spec NULL or "": the image that it had.  Failure leaves it paused. */

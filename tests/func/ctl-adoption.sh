@@ -50,14 +50,16 @@ tap-ctl unpause -m 1 || fail "unpause after adoption"
 [ "$(disk_json 1 | jq .read_only)" = true ] || fail "read-only is forgotten"
 tap-ctl destroy -m 1 || fail "destroy"
 # As root, the lock of an adopted disk outlives its tapdisk: a duplicate of its
-# file is taken from it.
+# file is taken from it, which its successor gets.
 pid=$(disk_json 0 | jq .pid)
 sleep 0.3
 kill -KILL "$pid"
-wait_for 5 [ ! -e "$RUN/nbd0.sock" ] || fail "the death of an adopted disk is unnoticed"
-[ "$(disk_state 0)" = dead ] || fail "state: $(disk_state 0)"
 [ "$(id -u)" != 0 ] || refuse 16 tap-ctl create -a "aio:$T/a.img"
-tap-ctl destroy -m 0 || fail "destroy of the dead"
+replaced() { [ "$(disk_json 0 | jq "[.pid != $pid, .state]" -c)" = '[true,"running"]' ]; }
+wait_for 5 replaced || fail "the death of an adopted disk is unnoticed: $(shown)"
+[ "$(id -u)" != 0 ] || refuse 16 tap-ctl create -a "aio:$T/a.img"
+tap-io -m 0 -c 'read 0 4k' >/dev/null || fail "I/O with its successor"
+tap-ctl destroy -m 0 -p "$pid" || fail "destroy"
 create "aio:$T/a.img"
 
 # --- one daemon alone: the second leaves, and touches nothing.

@@ -8,7 +8,7 @@ requires jq
 mkdir "$T/modes" "$T/fake" && truncate -s 1M "$T/a.img"
 # By this name, so that what is left of them is found.
 cp "$BUILD/func/faketap" "$T/fake/tapdisk" || fail "faketap is not built"
-start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
+start_ctl --no-restart --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
 names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
 sleep 0.3		# whoever asked whether it is ready has left
 at_rest=$(fds "$CTL_PID")

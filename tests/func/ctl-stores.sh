@@ -19,7 +19,7 @@ both() # MINOR PID
 start_ctl
 create "aio:$T/a.img"
 both "$MINOR" "$PID"
-[ "$(stat -c %b "$RUN"/redo0)" = 0 ] || fail "a redo log that nobody needs has room"
+[ "$(stat -c %b "$RUN"/redo0)" -le 64 ] || fail "a redo log that nobody needs has room"
 create "qcow2:$T/a.qcow2"
 both "$MINOR" "$PID"
 [ "$(stat -c %b "$RUN"/redo1)" -ge 16384 ] || fail "no room of its own"
@@ -51,7 +51,7 @@ export BLKTAP_RUNDIR="$RUN"
 start_ctl
 before=$(ls "$RUN")
 refuse 28 within5 tap-ctl create -a "qcow2:$T/a.qcow2"
-[[ $ERR == *"no room for its redo log in $RUN"* ]] || fail "$ERR"
+[[ $ERR == *"redo log room in the run directory"* ]] || fail "$ERR"
 [ "$(ls "$RUN")" = "$before" ] || fail "left: $(ls "$RUN")"
 [ -z "$(tapdisk_pids)" ] || fail "a tapdisk is left"
 create "qcow2:$T/a.qcow2" -R

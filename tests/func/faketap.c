@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -297,6 +298,7 @@ static void set_up(int argc, char **argv)
 		  O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	if (rd < 0 || wr < 0)
 		_exit(2);
+	prctl(PR_SET_PDEATHSIG, 0);	/* as a tapdisk does */
 	hello.pid = mode("pid") ? 1 : getpid();
 	hello.minor = mode("minor") ? 12345 : -1;
 	hello.state = mode("state") ? TAP_ST_RUNNING : TAP_ST_CLOSED;

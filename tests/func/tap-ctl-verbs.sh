@@ -71,8 +71,8 @@ says "" tap-ctl list
 # The short way.
 says "$RUN/tapdisk-0" tap-ctl create -a "aio:$T/a.img" -d ignored
 pid=$(tap-ctl list --json | jq '.[0].pid')
-keys='["args","backing","direct","marker","minor","nbd","path","physical_sector_size","pid",'
-keys+='"read_only","ring","sector_size","size","state","type","unpause_failed"]'
+keys='["args","backing","direct","last_death","marker","minor","nbd","path","physical_sector_size","pid",'
+keys+='"read_only","restarts","ring","sector_size","size","state","type","unpause_failed"]'
 json 'keys' "$keys" tap-ctl create -a "aio:$T/b.img" -R -D
 json '[.minor, .state, .type, .path, .read_only, .direct, .size]' \
 	"[1,\"running\",\"aio\",\"$T/b.img\",true,false,4194304]" tap-ctl info -m 1

@@ -13,11 +13,14 @@
 #include "client.c"
 #include "forward.c"
 #include "keys.c"
+#include "launch.c"
+#include "memo.c"
 #include "minors.c"
 #include "names.c"
 #include "names_scan.c"
 #include "op.c"
 #include "policy.c"
+#include "revive.c"
 #include "shutdown.c"
 #include "steps_image.c"
 #include "steps_life.c"
@@ -28,7 +31,7 @@
 #include <sys/eventfd.h>
 
 static const char *const rig_no_dirs[] = { NULL };
-struct ctl ctl = { .image_dirs = rig_no_dirs, .vdisks = LIST_INIT(ctl.vdisks) };
+struct ctl ctl = { .image_dirs = rig_no_dirs, .no_restart = true, .vdisks = LIST_INIT(ctl.vdisks) };
 
 /* --- proc.c's place: nothing starts, and what is killed dies in the next turn */
 

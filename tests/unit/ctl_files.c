@@ -33,7 +33,7 @@ static void has(int who, ino_t ino, bool rdonly)
 {
 	const struct stat st = { .st_dev = 7, .st_ino = ino };
 
-	keep(disk[who], fcntl(0, F_DUPFD_CLOEXEC, 3), rdonly, &st);
+	keep(disk[who], fcntl(0, F_DUPFD_CLOEXEC, 3), rdonly, &st, "");
 }
 
 /* What disk 0 gets when it wants that file. */

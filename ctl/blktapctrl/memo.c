@@ -1,0 +1,173 @@
+/* memo.c - see memo.h.  Lines of "name values", in any order; "spec" is the last,
+ * and what follows it is the spec to the end of the file.  Numbers are what this
+ * or another version of the daemon wrote: one that cannot be is no memo. */
+#include "memo.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "names.h"
+#include "vdisk.h"
+
+#define MEMO_MAX (TAP_TEXT_MAX + 1024)
+
+static const struct { const char *word; enum vdisk_state state; } memo_states[] = {
+	{ "open", VD_RUNNING }, { "paused", VD_PAUSED },
+	{ "unpausing", VD_RESUMING },
+};
+
+static const char *state_word(enum vdisk_state s)
+{
+	return s == VD_PAUSED ? "paused" : s == VD_RESUMING ? "unpausing" : "open";
+}
+
+/* As it is written; its length, or -1. */
+static int memo_text(const struct vdisk *vd, bool replaced, char *buf, size_t room)
+{
+	const struct revival *r = &vd->revival;
+	const struct tap_img *i = &vd->img;
+	enum vdisk_state s = vd->state;
+	bool resumes;
+	int n, m;
+
+	if (s == VD_REVIVING)
+		s = r->was != VD_RESUMING && r->held ? VD_PAUSED :
+						       (enum vdisk_state)r->was;
+	resumes = s == VD_RESUMING;
+
+	n = snprintf(buf, room, "state %s\nreplaced %d\nunclean %d\nflags %u\n"
+		     "keys %u\nrestarts %u\nimg %" PRIu64 " %u %u %u\npids",
+		     state_word(s), replaced, r->unclean,
+		     resumes ? vd->new_flags : vd->flags,
+		     vd->keys.n || vd->new_keys.n || r->keyless, r->restarts,
+		     i->bytes, i->sector_size, i->phys_size, i->caps);
+	for (unsigned k = 0; k < r->n_old; k++)
+		n += snprintf(buf + n, room - (size_t)n, " %d", (int)r->old[k]);
+	n += snprintf(buf + n, room - (size_t)n, " %d", (int)vd->pid);
+	m = snprintf(buf + n, room - (size_t)n, "\nspec\n%s",
+		     resumes ? vd->new_spec : vd->spec);
+	return m < (int)(room - (size_t)n) ? n + m : -1;
+}
+
+void memo_write(const struct vdisk *vd, bool replaced)
+{
+	char buf[MEMO_MAX], path[PATH_MAX], tmp[PATH_MAX];
+	int len = memo_text(vd, replaced, buf, sizeof(buf));
+	int fd, err = 0;
+
+	names_remove(RUN_MEMO_NEW, vd->minor);
+	fd = open(run_path(RUN_MEMO_NEW, vd->minor, tmp, sizeof(tmp)),
+		  O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		err = errno;
+	else if (len < 0 || write(fd, buf, (size_t)len) != len)
+		err = ENOSPC;
+	if (fd >= 0)
+		close(fd);
+	if (!err && rename(tmp, run_path(RUN_MEMO, vd->minor, path, sizeof(path))))
+		err = errno;
+	if (!err)
+		return;
+	/* Better none than one that is not true. */
+	log_warn("%s: cannot write %s, so no daemon but this one will know the disk "
+		 "if its tapdisk dies: %s", vdisk_name(vd), tmp, strerror(err));
+	names_remove(RUN_MEMO_NEW, vd->minor);
+	memo_remove(vd->minor);
+}
+
+void memo_remove(int minor)
+{
+	names_remove(RUN_MEMO, minor);
+}
+
+static int read_all(int n, char *buf, size_t room)
+{
+	int fd = names_store_open(RUN_MEMO, n);
+	ssize_t len;
+
+	if (fd < 0)
+		return fd;
+	len = read(fd, buf, room - 1);
+	close(fd);
+	if (len < 0)
+		return -errno;
+	buf[len] = '\0';
+	return strlen(buf) == (size_t)len ? 0 : -EBADMSG;
+}
+
+static void take_pids(struct vdisk *vd, char *list)
+{
+	char *save, *w = strtok_r(list, " ", &save);
+
+	vd->revival.n_old = 0;
+	for (; w; w = strtok_r(NULL, " ", &save))
+		revive_was(vd, atoi(w));
+}
+
+/* One line but the spec's; false: nonsense. */
+static bool take_line(struct vdisk *vd, char *line, int *state, bool *replaced)
+{
+	struct tap_img i = { 0 };
+	char word[16];
+	unsigned v;
+
+	if (sscanf(line, "state %15s", word) == 1) {
+		for (size_t k = 0; k < ARRAY_SIZE(memo_states); k++)
+			if (!strcmp(memo_states[k].word, word))
+				*state = (int)memo_states[k].state;
+		return *state >= 0;
+	}
+	if (sscanf(line, "img %" SCNu64 " %u %u %u", &i.bytes, &i.sector_size,
+		   &i.phys_size, &i.caps) == 4) {
+		vd->img = i;
+		return i.bytes % 512 == 0;
+	}
+	if (!strncmp(line, "pids ", 5)) {
+		take_pids(vd, line + 5);
+		return true;
+	}
+	if (sscanf(line, "%15s %u", word, &v) != 2)
+		return false;
+	if (!strcmp(word, "replaced"))
+		*replaced = v;
+	else if (!strcmp(word, "unclean"))
+		vd->revival.unclean = v;
+	else if (!strcmp(word, "flags"))
+		vd->flags = v & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
+	else if (!strcmp(word, "keys"))
+		vd->revival.keyless = v && !vd->keys.n;
+	else if (!strcmp(word, "restarts"))
+		vd->revival.restarts = v;
+	return true;
+}
+
+int memo_read(struct vdisk *vd, int n, bool *replaced)
+{
+	char buf[MEMO_MAX], *line = buf, *end;
+	int state = -1, err = read_all(n, buf, sizeof(buf));
+
+	*replaced = false;
+	if (err)
+		return err;
+	while ((end = strchr(line, '\n'))) {
+		*end = '\0';
+		if (!strcmp(line, "spec")) {
+			if (strlen(end + 1) > TAP_TEXT_MAX || state < 0)
+				return -EBADMSG;
+			strcpy(vd->spec, end + 1);
+			return state;
+		}
+		if (!take_line(vd, line, &state, replaced))
+			return -EBADMSG;
+		line = end + 1;
+	}
+	return -EBADMSG;
+}

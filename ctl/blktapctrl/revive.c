@@ -1,0 +1,397 @@
+/* revive.c - see revive.h.
+ *
+ * Why R1 holds.  A pidfd is readable when the last thread of its process has gone
+ * through exit_mm(), whoever is to reap it, we or init.  The last exit_mm() drops
+ * the address space, which waits in exit_aio() until every request of libaio has
+ * ended; a thread in a system call is not gone.  A pipe of an adopted tapdisk that
+ * has no other end any more says the same: descriptors are closed behind
+ * exit_mm().  What is written to a socket or by io_uring is another matter: no
+ * store does that.
+ *
+ * The disk of a tapdisk that died while no daemon lived has lost its locks for
+ * that time: nobody held duplicates of its files.  The successor opens them by
+ * name and locks them, or is refused.
+ */
+#include "revive.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "adopt.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "broker.h"
+#include "ctl.h"
+#include "launch.h"
+#include "memo.h"
+#include "minors.h"
+#include "names.h"
+#include "op.h"
+#include "policy.h"
+#include "proc.h"
+#include "steps.h"
+#include "vdisk.h"
+#include "xen/xen.h"
+
+#define QUICK_NS NS_PER_S
+#define QUICK_MAX 5
+#define BACKOFF_NS (100 * NS_PER_MS)
+
+static void on_timer(struct loop_timer *t);
+
+static struct vdisk *revival_disk(struct revival *r)
+{
+	return container_of(r, struct vdisk, revival);
+}
+
+void revive_init(struct vdisk *vd)
+{
+	loop_timer_init(&vd->revival.timer, on_timer);
+}
+
+void revive_free(struct vdisk *vd)
+{
+	loop_timer_clear(&vd->revival.timer);
+}
+
+/* --- former pids */
+
+void revive_was(struct vdisk *vd, pid_t pid)
+{
+	struct revival *r = &vd->revival;
+
+	for (unsigned i = 0; i < r->n_old; i++)
+		if (r->old[i] == pid)
+			return;
+	if (pid <= 0)
+		return;
+	/* The first one is what most have written down. */
+	if (r->n_old == REVIVE_PIDS) {
+		memmove(r->old + 1, r->old + 2, (REVIVE_PIDS - 2) * sizeof(pid));
+		r->n_old--;
+	}
+	r->old[r->n_old++] = pid;
+}
+
+bool revive_knows(const struct vdisk *vd, pid_t pid)
+{
+	if (pid == vd->pid)
+		return true;
+	for (unsigned i = 0; i < vd->revival.n_old; i++)
+		if (vd->revival.old[i] == pid)
+			return true;
+	return false;
+}
+
+/* --- a death */
+
+/* It died before it had said what it is, as another daemon's: the memo knows. */
+static bool from_memo(struct vdisk *vd)
+{
+	int n = vd->number, state;
+	bool replaced;
+
+	if (n < 0 || n >= TAP_MINOR_MAX || names_marker_creating(n) ||
+	    !minor_taken(n) || (minor_disk(n) && minor_disk(n) != vd))
+		return false;
+	state = memo_read(vd, n, &replaced);
+	if (state < 0)
+		return false;
+	if (vd->minor < 0)
+		minor_bind(n, vd);
+	vd->revival.was = state;
+	strcpy(vd->new_spec, vd->spec);
+	vd->new_flags = vd->flags;
+	vd->revival.again = state == VD_RESUMING ? TAP_RESUME : 0;
+	return true;
+}
+
+static bool knows_what_it_was(struct vdisk *vd)
+{
+	struct revival *r = &vd->revival;
+
+	switch (vd->state) {
+	case VD_REVIVING:
+		return true;
+	case VD_RUNNING:
+	case VD_PAUSING:
+	case VD_PAUSED:
+	case VD_RESUMING:
+	case VD_CLOSING:
+		r->was = vd->state;
+		r->again = vd->calling ? vd->call.type : 0;
+		r->len = vd->asked_len;
+		memcpy(r->body, vd->asked, sizeof(r->body));
+		return true;
+	case VD_STARTING:
+	case VD_SILENT:
+		return !vd->child && from_memo(vd);
+	default:
+		return false;
+	}
+}
+
+static bool may(struct vdisk *vd)
+{
+	const char *why = NULL;
+	int fd;
+
+	if (ctl.no_restart || vd->killed || vd->doomed ||
+	    !knows_what_it_was(vd) || vd->number != vd->minor)
+		return false;
+	fd = names_store_open(RUN_REDO, vd->minor);
+	if (!policy_path(vd->spec, &(size_t){ 0 }))
+		why = "it was in memory alone";
+	else if (vd->revival.keyless && !vd->keys.n)
+		why = "its keys went with the daemon that had them";
+	else if (fd < 0 && policy_has_tables(vd->spec))
+		why = "it has no redo log";
+	if (fd >= 0)
+		close(fd);
+	if (why)
+		log_err("%s: its tapdisk is not replaced: %s", vdisk_name(vd), why);
+	return !why;
+}
+
+/* How long until the next try; 0 and *last: there is none. */
+static uint64_t count_death(struct vdisk *vd, bool *last)
+{
+	struct revival *r = &vd->revival;
+
+	if (r->since_ns && loop_now(ctl.loop) - r->since_ns >= QUICK_NS)
+		r->quick = 0;
+	else
+		r->quick++;
+	r->since_ns = 0;
+	*last = r->quick >= QUICK_MAX;
+	return r->quick && !*last ? BACKOFF_NS << (r->quick - 1) : 0;
+}
+
+bool revive_begin(struct vdisk *vd, const char *how)
+{
+	struct revival *r = &vd->revival;
+	uint64_t pause;
+	bool last;
+
+	if (!may(vd))
+		return false;
+	pause = count_death(vd, &last);
+	if (last) {
+		log_err("%s: given up: %d tapdisks in a row have not lasted a second, "
+			"the last %s", vdisk_name(vd), QUICK_MAX, how);
+		return false;
+	}
+	if (vd->state != VD_REVIVING) {
+		r->held = r->was == VD_PAUSED || r->was == VD_RESUMING ||
+			  (r->was == VD_CLOSING && vd->before == VD_PAUSED);
+		if (r->was != VD_PAUSED && !(r->was == VD_CLOSING && r->held))
+			r->unclean = true;
+	}
+	chan_close(&vd->chan);
+	vd->calling = vd->doubt = false;
+	broker_abandon(vd);
+	broker_return(vd);
+	names_remove_channel(vd->number);
+	names_compat_nbd(vd->pid, vd->minor, false);
+	revive_was(vd, vd->pid);
+	snprintf(r->last, sizeof(r->last), "tapdisk %d %.100s",
+		 r->n_old ? (int)r->old[r->n_old - 1] : -1, how);
+	vd->pid = -1;
+	if (vd->state != VD_REVIVING)
+		vdisk_enter(vd, VD_REVIVING);
+	memo_write(vd, true);
+	loop_timer_set(ctl.loop, &r->timer, pause);
+	return true;
+}
+
+void revive_abandon(struct vdisk *vd)
+{
+	if (vd->state == VD_REVIVING && vd->pidfd.fd < 0)
+		loop_timer_set(ctl.loop, &vd->revival.timer, 0);
+}
+
+/* --- the next one */
+
+/* It lives and is no use: it is ended, which counts as a death. */
+static void no_use(struct vdisk *vd, const char *what, const char *why)
+{
+	struct revival *r = &vd->revival;
+
+	snprintf(r->why, sizeof(r->why), "cannot %s: %.200s", what, why);
+	log_err("%s: tapdisk %d, in the place of one that died, %s", vdisk_name(vd),
+		vd->pid, r->why);
+	loop_timer_clear(&r->timer);
+	proc_kill(vd);
+}
+
+static void try(struct vdisk *vd)
+{
+	struct revival *r = &vd->revival;
+	const char *what;
+	char how[128];
+	int err;
+
+	r->why[0] = '\0';
+	chan_init(&vd->chan, &vdisk_chan_ops);
+	err = launch_start(vd, &what);
+	if (err) {
+		snprintf(how, sizeof(how), "was not started: %.64s: %s", what,
+			 strerror(-err));
+		log_err("%s: a tapdisk in the place of one that died %s",
+			vdisk_name(vd), how);
+		vdisk_died(vd, how);
+		return;
+	}
+	r->restarts++;
+	loop_timer_set(ctl.loop, &r->timer, OP_CONTROL_NS);
+}
+
+static void on_timer(struct loop_timer *t)
+{
+	struct vdisk *vd = revival_disk(container_of(t, struct revival, timer));
+
+	if (vd->pidfd.fd >= 0)
+		no_use(vd, "take over", "it does not answer in time");
+	else if (vd->killed)
+		vdisk_died(vd, "was given up");
+	else
+		try(vd);
+}
+
+static void ask(struct vdisk *vd, uint16_t type, const void *body, size_t len)
+{
+	int err = vdisk_call(vd, type, body, len, VD_REVIVING);
+
+	if (err)
+		no_use(vd, "be reached", strerror(-err));
+}
+
+static void ask_hold(struct vdisk *vd)
+{
+	static union {
+		struct tap_hold h;
+		char room[sizeof(struct tap_hold) + TAP_TEXT_MAX];
+	} body;
+	size_t len = strlen(vd->spec);
+
+	body.h = (struct tap_hold){ .img = vd->img, .flags = vd->flags };
+	memcpy(body.h.spec, vd->spec, len);
+	ask(vd, TAP_HOLD, &body, sizeof(body.h) + len);
+}
+
+static void ask_newdev(struct vdisk *vd)
+{
+	struct tap_newdev nd = { .minor = (uint32_t)vd->minor,
+				 .restarts = vd->revival.restarts };
+	const char *what;
+	int err = launch_equip(vd, false, &what);
+
+	if (err)
+		no_use(vd, what, strerror(-err));
+	else
+		ask(vd, TAP_NEWDEV, &nd, sizeof(nd));
+}
+
+/* The image, as it was; how long that takes is its storage's affair. */
+static void ask_open(struct vdisk *vd)
+{
+	const char *what = "be reached";
+	int err;
+
+	loop_timer_clear(&vd->revival.timer);
+	strcpy(vd->new_spec, vd->spec);
+	vd->new_flags = vd->flags;
+	err = image_ask(vd, TAP_RESUME, "", VD_REVIVING, &what);
+	if (err)
+		no_use(vd, what, strerror(-err));
+}
+
+void revive_hello(struct vdisk *vd, const struct tap_hello_rsp *h)
+{
+	if (vd->calling)
+		return;
+	if (h->pid != vd->pid || vd->chan.peer != vd->pid ||
+	    adopt_state(h) != VD_IDLE)
+		no_use(vd, "be trusted", "it lies about itself");
+	else
+		ask_hold(vd);
+}
+
+/* What had no answer is done (again); it may have been done before. */
+static void ask_again(struct vdisk *vd)
+{
+	struct revival *r = &vd->revival;
+	uint16_t type = r->again;
+	const char *what = "its tapdisk is not reached";
+	int err = 0;
+
+	r->again = 0;
+	switch (type) {
+	case TAP_RESUME:
+		err = image_ask(vd, TAP_RESUME, vd->new_spec, VD_RESUMING, &what);
+		break;
+	case TAP_PAUSE:
+		err = vdisk_call(vd, type, NULL, 0, VD_PAUSING);
+		break;
+	case TAP_CLOSE:
+		err = vdisk_call(vd, type, r->body, r->len, VD_CLOSING);
+		break;
+	case TAP_RESIZE:
+		err = vdisk_call(vd, type, r->body, r->len, VD_RUNNING);
+		break;
+	}
+	if (err)
+		op_event(vd, WAIT_CALL, err, what);
+}
+
+/* It is what it was: vd->state says so. */
+static void revived(struct vdisk *vd)
+{
+	struct revival *r = &vd->revival;
+
+	loop_timer_clear(&r->timer);
+	r->since_ns = loop_now(ctl.loop);
+	memo_write(vd, false);
+	log_warn("%s: tapdisk %d has taken over", vdisk_name(vd), vd->pid);
+	xen_revived(vd);
+	adopt_resolved(vd);
+	ask_again(vd);
+	op_event(vd, WAIT_REVIVED, 0, "");
+}
+
+void revive_answered(struct vdisk *vd, int err, const char *why,
+		     const struct msg *m)
+{
+	struct revival *r = &vd->revival;
+
+	if (*r->why)	/* it is being ended */
+		return;
+	if (err) {
+		no_use(vd, vd->call.type == TAP_RESUME ? "open its image" :
+		     "take over", why);
+		return;
+	}
+	switch (vd->call.type) {
+	case TAP_HOLD:
+		ask_newdev(vd);
+		break;
+	case TAP_NEWDEV:
+		names_compat_nbd(vd->pid, vd->minor, true);
+		if (!r->held) {
+			ask_open(vd);
+			break;
+		}
+		vdisk_enter(vd, VD_PAUSED);
+		revived(vd);
+		break;
+	case TAP_RESUME:
+		if (vdisk_opened(vd, m))
+			no_use(vd, "open its image", "its tapdisk answers nonsense");
+		else
+			revived(vd);
+		break;
+	}
+}
