@@ -1,14 +1,18 @@
 /* redo_area.c - see redo_area.h. */
 #include "redo_area.h"
 
+#include <errno.h>
+
 #define MAGIC 0x31304f4445524b42ull	/* "BKREDO01" */
 
-void redo_area_prepare(struct td_redo *r)
+int redo_area_prepare(struct td_redo *r)
 {
 	struct redo_area *a = r->area;
 
-	if (r->recover && atomic_load(&a->magic) == MAGIC)
-		return;
+	uint64_t magic = atomic_load(&a->magic);
+
+	if (r->recover && magic)
+		return magic == MAGIC ? 0 : -EBADMSG;
 	atomic_store(&a->magic, 0);
 	a->bytes = r->bytes;
 	a->dev = a->ino = 0;
@@ -17,6 +21,7 @@ void redo_area_prepare(struct td_redo *r)
 	atomic_store(&a->head, 0);
 	atomic_store(&a->tail, 0);
 	atomic_store(&a->magic, MAGIC);
+	return 0;
 }
 
 void redo_sync_failed(const struct td_env *e)

@@ -29,9 +29,9 @@ struct redo_area {
 };
 _Static_assert(sizeof(struct redo_area) <= REDO_AREA_HEAD, "before the log");
 
-/* Before an open, while nothing is open: without r->recover, or if nothing of use
- * is there, it becomes empty. */
-void redo_area_prepare(struct td_redo *r);
+/* Before an open, while nothing is open: without r->recover, or if nothing was ever
+ * there, it becomes empty.  0, or -EBADMSG: something else is there. */
+int redo_area_prepare(struct td_redo *r);
 
 /* A flush of a file has failed: who takes up the disk must not believe another. */
 void redo_sync_failed(const struct td_env *e);

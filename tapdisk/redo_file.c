@@ -77,8 +77,7 @@ int redo_file_prepare(struct redo_file *f, bool recover, const char **why)
 								   REDO_AREA_HEAD;
 	f->redo.recover = recover;
 	f->env->redo = &f->redo;
-	redo_area_prepare(&f->redo);
-	return 0;
+	return redo_area_prepare(&f->redo);
 }
 
 void redo_file_free(struct redo_file *f)

@@ -56,11 +56,11 @@
 #define CHUNK (64u << 10)	/* of a file, written together in a replay */
 
 struct record {
-	uint32_t crc;		/* of what follows, and of the bytes */
+	uint32_t crc;		/* of what follows, and of what lies behind it */
 	uint32_t epoch;		/* of the area */
 	uint64_t pos;		/* its own, so that no older one is taken for it */
 	uint64_t off;		/* in the file */
-	uint32_t len;		/* of the bytes behind it; FILLER: nothing is */
+	uint32_t len;		/* of the bytes behind it, before zeroes; or FILLER */
 	uint16_t file, class;
 };
 _Static_assert(sizeof(struct record) == 32, "no holes, and a multiple of 8");
@@ -80,17 +80,18 @@ struct redo {
 	unsigned n_put;
 };
 
-static uint32_t sum(const struct record *r, const uint8_t *bytes)
+static uint64_t space_of(const struct record *r)
+{
+	return sizeof(*r) + align_up(r->len, 8);
+}
+
+/* `behind`: what lies behind it in the ring. */
+static uint32_t sum(const struct record *r, const uint8_t *behind)
 {
 	uLong c = crc32(0, (const uint8_t *)r + sizeof(r->crc),
 			sizeof(*r) - sizeof(r->crc));
 
-	return (uint32_t)crc32(c, bytes, r->len);
-}
-
-static uint64_t space_of(const struct record *r)
-{
-	return sizeof(*r) + align_up(r->len, 8);
+	return (uint32_t)crc32(c, behind, (uInt)(space_of(r) - sizeof(*r)));
 }
 
 /* Writing. */
@@ -150,22 +151,22 @@ static void append(struct redo *d, uint64_t *at, const struct sparse_slice *sl)
 		.len = sl->put_end - sl->put, .file = sl->file, .class = sl->class,
 	};
 	uint64_t left = d->size - *at % d->size;
-	const uint8_t *bytes = sl->data + sl->put;
-	uint8_t *to;
+	uint8_t *to = d->ring + *at % d->size;
 
 	if (left < space_of(&r)) {
 		struct record f = { .epoch = r.epoch, .pos = *at };
 
-		f.crc = sum(&f, bytes);
+		f.crc = sum(&f, to);
 		if (left >= sizeof(f))
-			memcpy(d->ring + *at % d->size, &f, sizeof(f));
+			memcpy(to, &f, sizeof(f));
 		*at += left;
+		to = d->ring;
 	}
 	r.pos = *at;
-	r.crc = sum(&r, bytes);
-	to = d->ring + *at % d->size;
+	memcpy(to + sizeof(r), sl->data + sl->put, r.len);
+	memset(to + sizeof(r) + r.len, 0, align_up(r.len, 8) - r.len);
+	r.crc = sum(&r, to + sizeof(r));
 	memcpy(to, &r, sizeof(r));
-	memcpy(to + sizeof(r), bytes, r.len);
 	*at += space_of(&r);
 	ASSERT(*at - d->head <= d->size);	/* R2 */
 }

@@ -68,7 +68,8 @@ static bool open_disk(struct kills *k, bool recover, const char *what)
 	int rc;
 
 	k->redo.recover = recover;
-	redo_area_prepare(&k->redo);
+	if (redo_area_prepare(&k->redo))
+		crash_wrong(c, "%s: the redo log's head is damaged", what);
 	if (!recover) {		/* its ring's end is near, or far */
 		uint64_t pos = 8 * crash_random(c, k->redo.bytes / 4);
 

@@ -57,7 +57,7 @@ static void a_successor_knows_of_it(void **state)
 	g.env.redo = &redo;
 	for (int turn = 0; turn < 3; turn++) {
 		redo.recover = turn == 1;
-		redo_area_prepare(&redo);
+		assert_int_equal(redo_area_prepare(&redo), 0);
 		assert_int_equal(rig_open(&g, spec, TD_NODE_NO_DIRECT), 0);
 		assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL),
 				 turn == 1 ? -EIO : 0);
