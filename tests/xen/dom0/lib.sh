@@ -129,19 +129,19 @@ guest()
 send()
 {
 	local tty
-	_n=$((${_n:-0} + 1))
+	_id=$BASHPID.$RANDOM
 	_off=$(stat -c %s "$CONSOLES/guest-$G.log")
 	tty=$(xenstore-read "/local/domain/$DOM/console/tty") || fail "guest $G has gone"
-	printf '%s %s\n' "$$.$_n" "$*" >"$tty"
+	printf '%s %s\n' "$_id" "$*" >"$tty"
 }
 _said() { tail -c +$((_off + 1)) "$CONSOLES/guest-$G.log" | tr -d '\r'; }
-_done() { _said | grep -aq "^DONE $$.$_n "; }
+_done() { _said | grep -aq "^DONE $_id "; }
 # answer [SECONDS]: print what the command said; its status.
 answer()
 {
 	wait_for "${1:-120}" _done || fail "guest $G does not answer: $(_said | tail -n 3)"
-	_said | sed "/^DONE $$\.$_n /,\$d"
-	return "$(_said | sed -n "s/^DONE $$\.$_n //p")"
+	_said | sed "/^DONE $_id /,\$d"
+	return "$(_said | sed -n "s/^DONE $_id //p")"
 }
 # in_guest COMMAND: run it in guest G and wait.
 in_guest()
@@ -168,8 +168,8 @@ backends()
 		xenstore-ls -f /local/domain/0/backend/$k 2>/dev/null | grep -E '/[0-9]+/[0-9]+ = '
 	done
 }
-# grants DOM: how many grant entries of DOM dom0 maps is not to be had without a
-# debug key; the guest's own count is in its /sys.
+nothing_left() { [ -z "$(tap-ctl list)$(backends)" ]; }
+no_guest() { ! xl domid "$1" >/dev/null 2>&1; }
 # devid NAME: xvda -> 51712
 devid() { local l=${1#xvd}; echo $((51712 + 16 * ($(printf %d "'$l") - 97))); }
 
@@ -188,7 +188,7 @@ detach()
 	tap-ctl xen-detach "$DOM" "$1" || fail "xen-detach $1: status $?"
 	must "nodisk $1"
 }
-has_xen() { tapdisk --features | grep -q '^rings.* xen'; }
+has_xen() { tapdisk --features | grep -q '^xen vbd'; }
 has_verb() { tap-ctl xen-list --help >/dev/null 2>&1; }
 needs_xen_ring()
 {

@@ -1,0 +1,13 @@
+# mode r: the guest sees a read-only disk, a write fails, the file stays as it is.
+needs_xen_ring
+dd if=/dev/urandom of="$T/a.img" bs=64k count=16 2>/dev/null
+sum=$(md5sum <"$T/a.img")
+guest
+start_ctl
+attach xvdb "aio:$T/a.img" r
+[ "$(must "attr xvdb ro")" = 1 ] || fail "the guest may write"
+must "guestio refuse /dev/xvdb"
+[ "$(must "md5sum </dev/xvdb" | cut -d' ' -f1)" = "${sum%% *}" ] || fail "not what the file has"
+detach xvdb
+[ "$(md5sum <"$T/a.img")" = "$sum" ] || fail "the file has changed"
+stop_ctl
