@@ -57,7 +57,7 @@ front()
 	local s=$1 args=()
 	shift
 	while [ $# -gt 0 ]; do args+=("$F/$1" "$2"); shift 2; done
-	xenstore-write "${args[@]}" "$F/state" "$s" || fail "xenstore-write"
+	xenstore-write -- "${args[@]}" "$F/state" "$s" || fail "xenstore-write"
 }
 # What blkfront writes with one ring.
 front_rings() { front 3 ring-ref 8 event-channel 9 protocol x86_64-abi feature-persistent 1; }

@@ -113,8 +113,6 @@ static const char *shown(const char *value, char *buf, size_t len)
 {
 	size_t n = 0;
 
-	if (!value)
-		return "nothing";
 	for (; value[n] && n < len - 1; n++)
 		buf[n] = value[n] < ' ' || value[n] > '~' ? '?' : value[n];
 	buf[n] = '\0';
@@ -126,9 +124,11 @@ static int bad(struct xen_front *f, const char *key, const char *value,
 {
 	char text[32];
 
-	shown(value, text, sizeof(text));
-	snprintf(f->why, sizeof(f->why), "its %s is '%s', not %s", key,
-		 value ? text : "", want);
+	if (value)
+		snprintf(f->why, sizeof(f->why), "its %s is '%s', not %s", key,
+			 shown(value, text, sizeof(text)), want);
+	else
+		snprintf(f->why, sizeof(f->why), "its %s is missing", key);
 	return -EINVAL;
 }
 

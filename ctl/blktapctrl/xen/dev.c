@@ -133,7 +133,8 @@ void dev_enter(struct xen_dev *d, enum dev_state next)
 	log_dbg(LOG_CTL, "%s: %s -> %s", dev_name(d), states[d->state].text,
 		states[next].text);
 	d->state = next;
-	if (next == DEV_CONNECTED || next == DEV_CLOSED)
+	if ((next == DEV_CONNECTED || next == DEV_CLOSED) &&
+	    log_allowed(&d->moves))
 		log_info("%s: %s", dev_name(d), states[next].text);
 }
 

@@ -350,6 +350,7 @@ bool store_likely(void)
 	const char *sock = getenv("XENSTORED_PATH");
 
 	return (sock && *sock) || getenv("XENSTORED_RUNDIR") ||
+	       !access("/sys/hypervisor/properties", F_OK) ||	/* Xen's alone */
 	       !access("/proc/xen/capabilities", F_OK) ||
 	       !access("/dev/xen", F_OK) ||
 	       !access("/var/run/xenstored/socket", F_OK);
