@@ -230,7 +230,7 @@ int tapring_wait(struct tapring_queue *q, unsigned min, int timeout_ms)
 		case LINK_ENDED:
 			return ready_at_end(q);
 		default:
-			s = link_wait(q->r, end);
+			s = link_wait(q, end);
 		}
 		n = ready(q);
 		if (n < 0 || (unsigned)n >= min || !s)

@@ -300,9 +300,11 @@ void link_step(struct tapring *r)
 	pthread_mutex_unlock(&r->lock);
 }
 
-int link_wait(struct tapring *r, uint64_t end)
+int link_wait(struct tapring_queue *q, uint64_t end)
 {
-	struct pollfd p[2] = { { .fd = r->timer, .events = POLLIN } };
+	struct tapring *r = q->r;
+	/* The timer, and the doorbell that a successor rings first of all. */
+	struct pollfd p[2] = { { .fd = q->poll_fd, .events = POLLIN } };
 	enum link l;
 	uint64_t now = now_ns(), left = 1000 * NS_PER_MS;
 	struct timespec ts;
@@ -320,7 +322,6 @@ int link_wait(struct tapring *r, uint64_t end)
 		left = end - now;
 	ts = (struct timespec){ .tv_sec = (time_t)(left / 1000000000u),
 				.tv_nsec = (long)(left % 1000000000u) };
-	/* Another thread may close the socket meanwhile: the timer wakes us too. */
 	return ppoll(p, 2, &ts, NULL) < 0 && errno == EINTR ? -EINTR : 1;
 }
 

@@ -115,7 +115,7 @@ HIDDEN void link_lost(struct tapring *r, uint32_t life);
 HIDDEN void link_step(struct tapring *r);
 /* Wait for a server, at most until `end`: 1 look again, 0 that time has come,
  * -EINTR. */
-HIDDEN int link_wait(struct tapring *r, uint64_t end);
+HIDDEN int link_wait(struct tapring_queue *q, uint64_t end);
 
 /* connect.c.  0 or -errno; the descriptors that came are bell[]. */
 HIDDEN int hello_send(const struct tapring *r, int sock);

@@ -1,0 +1,100 @@
+#!/bin/bash
+# A tapdisk that is killed again and again, at random and at every point of a
+# request's way, is replaced, and its client sees pauses and nothing else.  Without
+# its journal it does see; and a disk that closes says so.  ROUNDS (10 kills each),
+# SEED
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+seed
+RANDOM=$((SEED % 32768))
+kills=$((${ROUNDS:-4} * 10))
+points=(ring-taken ring-executed ring-answered ring-noted ring-shown ring-pushed
+	ring-notified)
+common=(--foreground -m 0 -a "aio:$T/disk.img" --rundir "$RUN" --journal "$T/journal")
+[ -z "$SAN" ] || common+=(--no-sandbox)
+new_disk() { rm -f "$T/disk.img" && truncate -s 4M "$T/disk.img"; }
+tapdisk_up()
+{
+	tapdisk "${common[@]}" "$@" >>"$T/ctl.log" 2>&1 &
+	pid=$!
+	own $pid
+}
+# reap_it: what became of the tapdisk: killed it must be.
+reap_it()
+{
+	local rc
+	wait $pid 2>/dev/null
+	rc=$?
+	[ $rc = 137 ] || fail "tapdisk ended with status $rc, not by a kill"
+}
+client_up()
+{
+	wait_for 10 test -S "$RUN/ring0.sock" || fail "no tapdisk: $(tail "$T/ctl.log")"
+	timeout 900 "$BUILD/func/ringkills" "$RUN/ring0.sock" >"$T/client.log" 2>&1 &
+	client=$!
+	own $client
+}
+client_alive() { kill -0 $client 2>/dev/null || fail "the client: $(cat "$T/client.log")"; }
+dead_or_late() { gone $pid || [ "$(date +%s)" -gt $late ]; }
+
+new_disk
+tapdisk_up
+client_up
+n=0
+while [ $n -lt $kills ]; do
+	# A life that gets over what was in flight (at most 24 requests), so that
+	# no request is killed three times, and dies at a point of its own.
+	if [ $((n % 2)) = 1 ]; then
+		tapdisk_up --recover --kill-at \
+			"${points[n / 2 % ${#points[@]}]}:$((50 + RANDOM % 200))"
+		late=$(($(date +%s) + 20))
+		until gone $pid || [ "$(date +%s)" -gt $late ]; do sleep 0.01; done
+		gone $pid || kill -KILL $pid
+	elif [ $((RANDOM % 2)) = 0 ]; then
+		[ $n = 0 ] || tapdisk_up --recover --kill-at ring-replay:$((1 + RANDOM % 12))
+		sleep 0.$((RANDOM % 2))$((RANDOM % 10))
+		kill -KILL $pid 2>/dev/null
+	else
+		[ $n = 0 ] || tapdisk_up --recover
+		sleep 0.0$((RANDOM % 10))
+		kill -KILL $pid
+	fi
+	reap_it
+	client_alive
+	n=$((n + 1))
+done
+tapdisk_up --recover
+sleep 0.2
+client_alive
+kill -TERM $client
+wait $client || fail "seed $SEED: the client: $(cat "$T/client.log")"
+cat "$T/client.log"
+grep -E ' (err|warn)|has ended' "$T/ctl.log" && fail "a tapdisk complained"
+
+kill -TERM $pid
+wait $pid || fail "tapdisk ended with status $? on SIGTERM"
+
+# A goodbye is not waited out.
+new_disk
+tapdisk_up
+client_up
+sleep 0.1
+kill -TERM $pid
+wait $pid || fail "tapdisk ended with status $? on SIGTERM"
+wait $client
+rc=$?
+[ $rc = 2 ] || fail "a disk that was closed: status $rc, $(cat "$T/client.log")"
+
+# And without the journal?
+new_disk
+tapdisk_up
+client_up
+sleep 0.1
+kill -KILL $pid
+reap_it
+tapdisk_up
+wait $client
+rc=$?
+[ $rc = 2 ] || fail "a journal that was forgotten: status $rc, $(cat "$T/client.log")"
+kill -TERM $pid
+wait $pid || fail "tapdisk ended with status $? on SIGTERM"
