@@ -1,6 +1,9 @@
 /* ringliar.c - a ring client that lies in every field of the hello and the ring.
  *
- *	ringliar SOCKET [SEED]
+ *	ringliar SOCKET [SEED [COMMAND]]
+ *
+ * COMMAND kills the server and starts its successor: then only what concerns those
+ * who come back is tried.
  *
  * After each lie a decent client, connected all the time, and a new one must
  * both be served at once.  Status 0, or 1 and a line for each lie that was
@@ -130,7 +133,8 @@ static void send_fds(struct raw *r, const void *buf, size_t len, const int *fd,
 	(void)!sendmsg(r->sock, &m, MSG_NOSIGNAL);
 }
 
-/* The server's verdict: 0 or its -errno; -EPIPE if it just hung up. */
+/* The server's verdict: 0, and a token, or its -errno; -EPIPE if it just hung up. */
+static struct tapring_token token;
 static int verdict(struct raw *r)
 {
 	struct tapring_status s;
@@ -152,6 +156,7 @@ static int verdict(struct raw *r)
 	c = CMSG_FIRSTHDR(&m);
 	if (c)
 		memcpy(&r->bell, CMSG_DATA(c), sizeof(int));
+	token = s.token;
 	return s.status;
 }
 
@@ -258,6 +263,77 @@ static void hello_fields(void)
 	LIE(r.hello.ring_ref[0][0] = UINT32_MAX);
 	LIE(r.hello.queues = 2);
 	LIE(r.hello.order = 1);
+}
+
+/* One that comes back, wrongly. */
+static void back(const char *what, const struct tapring_hello *h, int want)
+{
+	struct raw r = raw_open();
+	int err;
+
+	r.hello = *h;
+	send_fds(&r, &r.hello, sizeof(r.hello), &r.memfd, 1);
+	err = verdict(&r);
+	if (err != want) {
+		printf("%s: %d, not %d\n", what, err, want);
+		failures++;
+	}
+	if (!cut_off(&r))
+		complain(what, "was not cut off");
+	raw_close(&r);
+	others_live(what);
+}
+
+static void tokens(void)
+{
+	static const struct tapring_token none;
+	struct raw r = raw_connected();
+	struct tapring_hello h = r.hello;
+	struct tapring_token mine = token;
+	unsigned char *b = h.token.b;
+
+	if (!memcmp(&token, &none, sizeof(none))) {
+		/* Served without a journal: then nobody can come back. */
+		memset(b, 1, sizeof(h.token));
+		back("any token", &h, -ESTALE);
+		raw_close(&r);
+		return;
+	}
+	h.token = mine;
+	back("a token of one who is here", &h, -EBUSY);
+	h.order = 1;
+	h.ring_ref[0][1] = 1;
+	back("the same, with other rings", &h, -EBUSY);
+	h = r.hello;
+	for (unsigned i = 0; i < 32; i++) {
+		h.token = mine;
+		b[i / 2] ^= (unsigned char)(1 + rnd() % 255);
+		back("a token with a wrong byte", &h, -ESTALE);
+	}
+	memset(b, 0xff, sizeof(h.token));
+	back("a token of ones", &h, -ESTALE);
+	/* It has not noticed; and when it goes, so does what is known of it. */
+	h.token = mine;
+	if (poll(&(struct pollfd){ .fd = r.sock, .events = POLLIN }, 1, 0))
+		complain("one who is here", "was disturbed");
+	raw_close(&r);
+	for (int i = 0; i < 200; i++) {
+		int err;
+
+		r = raw_open();
+		r.hello = h;
+		send_fds(&r, &r.hello, sizeof(r.hello), &r.memfd, 1);
+		err = verdict(&r);
+		raw_close(&r);
+		if (err == -ESTALE)
+			break;
+		if (err != -EBUSY || i == 199) {
+			printf("a token of one who has gone: %d\n", err), failures++;
+			break;
+		}
+		usleep(10000);
+	}
+	others_live("tokens");
 }
 
 static void hello_memory(void)
@@ -640,6 +716,75 @@ static void scattered_ring(void)
 	raw_close(&r);
 }
 
+/* Random requests, shown or not, and anything in the positions. */
+static void scribble(struct raw *r, bool positions_too)
+{
+	struct blkif_rw64 *s = (void *)(r->mem + 64);
+	uint32_t n = 1 + (uint32_t)(rnd() % 32);
+
+	for (uint32_t i = 0; i < n; i++) {
+		s[i] = (struct blkif_rw64){ .op = (uint8_t)(rnd() % 6),
+					    .nr_segs = (uint8_t)(rnd() % 2),
+					    .sector = rnd() % 20000, .id = rnd() };
+		s[i].seg[0] = (struct blkif_segment){
+			/* anything but the ring itself, which reads would fill;
+			 * so would an indirect one */
+			1 + (uint32_t)(rnd() % (PAGES + 3)), 0,
+			(uint8_t)(rnd() % 9), 0 };
+	}
+	__atomic_store_n(&sring(r)->req_prod, n, __ATOMIC_SEQ_CST);
+	ring_bell(r);
+	if (!positions_too)
+		return;
+	sring(r)->rsp_prod = (uint32_t)rnd();
+	sring(r)->rsp_event = (uint32_t)rnd();
+	sring(r)->req_event = (uint32_t)rnd();
+}
+
+/* Clients whose server has been replaced, and who lie to the next one. */
+static void after_a_kill(const char *replace)
+{
+	for (unsigned round = 0; round < 12; round++) {
+		struct raw r = raw_connected(), r2;
+		struct tapring_hello h = r.hello;
+		int err;
+
+		h.token = token;
+		if (round % 3)
+			scribble(&r, round % 3 == 2);
+		if (system(replace)) {
+			complain(replace, "failed");
+			return;
+		}
+		h.order = 1;
+		h.ring_ref[0][1] = 1;
+		back("more pages a ring than before", &h, -EINVAL);
+		h.order = 0;
+		h.queues = 2;
+		back("more rings than before", &h, -EINVAL);
+		h.queues = 1;
+		h.abi = 2;
+		back("another layout than before", &h, -EINVAL);
+		h.abi = r.hello.abi;
+		h.token.b[3] ^= 1;
+		back("another's token", &h, -ESTALE);
+		h.token.b[3] ^= 1;
+		if (round % 3 == 2)	/* it may break its ring by that */
+			scribble(&r, true);
+		r2 = raw_open();
+		send_fds(&r2, &h, sizeof(h), &r.memfd, 1);
+		err = verdict(&r2);
+		if (err)
+			complain("its own token", "was refused");
+		else if (round % 3 != 2)
+			back("a token that was used", &h, -EBUSY);
+		scribble(&r, true);
+		raw_close(&r2);
+		raw_close(&r);
+		others_live("a kill");
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct tapring_opts o = { .data = 1 << 16 };
@@ -654,7 +799,13 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	others_live("the start");
+	if (argc > 3) {
+		after_a_kill(argv[3]);
+		tapring_close(decent);
+		return failures ? 1 : 0;
+	}
 	hello_fields();
+	tokens();
 	hello_memory();
 	hello_descriptors(2);
 	hello_descriptors(9);
