@@ -23,7 +23,8 @@
  * disk not be open: -ENODEV), and sends the same hello, with that token and the
  * same memory.  The successor goes on with the rings as they are: requests that
  * were not answered are executed again and answered once, and one doorbell for
- * each ring comes in any case.  New doorbells come with the status.  -ESTALE: it
+ * each ring comes in any case.  New doorbells come with the status; the client
+ * rings each once, for what it has put on the rings meanwhile.  -ESTALE: it
  * knows nothing of that token; -EBUSY: that connection still lives, or there are
  * too many clients; -EINVAL: the rings had another shape.
  *

@@ -258,6 +258,12 @@ static void up(struct tapring *r, const struct tapring_status *s, const int *bel
 	wake_at(r, 0);
 	__atomic_store_n(&r->life, r->life + 1, __ATOMIC_RELEASE);
 	set_link(r, LINK_UP);
+	/* Who submitted meanwhile has rung no bell, and the server may have gone to
+	 * sleep already.  Pairs with the barrier in tapring_submit(): it has seen
+	 * the link up, or the server sees its requests now. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	for (unsigned n = 0; n < r->info.queues; n++)
+		(void)!send(r->queue[n].fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void take_welcome(struct tapring *r, uint64_t now)

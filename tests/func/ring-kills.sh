@@ -13,8 +13,10 @@ points=(ring-taken ring-executed ring-answered ring-noted ring-shown ring-pushed
 common=(--foreground -m 0 -a "aio:$T/disk.img" --rundir "$RUN" --journal "$T/journal")
 [ -z "$SAN" ] || common+=(--no-sandbox)
 new_disk() { rm -f "$T/disk.img" && truncate -s 4M "$T/disk.img"; }
+serving() { [ "$(grep -c serving "$T/ctl.log")" -gt "$lives" ]; }
 tapdisk_up()
 {
+	lives=$(grep -c serving "$T/ctl.log")
 	tapdisk "${common[@]}" "$@" >>"$T/ctl.log" 2>&1 &
 	pid=$!
 	own $pid
@@ -29,24 +31,25 @@ reap_it()
 }
 client_up()
 {
-	wait_for 10 test -S "$RUN/ring0.sock" || fail "no tapdisk: $(tail "$T/ctl.log")"
+	wait_for 10 serving || fail "no tapdisk: $(tail "$T/ctl.log")"
 	timeout 900 "$BUILD/func/ringkills" "$RUN/ring0.sock" >"$T/client.log" 2>&1 &
 	client=$!
 	own $client
 }
 client_alive() { kill -0 $client 2>/dev/null || fail "the client: $(cat "$T/client.log")"; }
-dead_or_late() { gone $pid || [ "$(date +%s)" -gt $late ]; }
 
+touch "$T/ctl.log"
 new_disk
 tapdisk_up
 client_up
 n=0
 while [ $n -lt $kills ]; do
-	# A life that gets over what was in flight (at most 24 requests), so that
-	# no request is killed three times, and dies at a point of its own.
+	# A life that gets over what was in flight (24 requests, one at a time while
+	# others are served), so that no request is killed three times, and dies at
+	# a point of its own.
 	if [ $((n % 2)) = 1 ]; then
 		tapdisk_up --recover --kill-at \
-			"${points[n / 2 % ${#points[@]}]}:$((50 + RANDOM % 200))"
+			"${points[n / 2 % ${#points[@]}]}:$((250 + RANDOM % 200))"
 		late=$(($(date +%s) + 20))
 		until gone $pid || [ "$(date +%s)" -gt $late ]; do sleep 0.01; done
 		gone $pid || kill -KILL $pid

@@ -232,6 +232,8 @@ static void *run(void *arg)
 	struct thread *t = arg;
 
 	t->err = t->n ? looper(t) : sleeper(t);
+	if (t->err && t->err != -EPIPE)
+		exit(1);	/* while what has done it can be seen */
 	return NULL;
 }
 
