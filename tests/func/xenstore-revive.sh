@@ -1,0 +1,76 @@
+#!/bin/bash
+# TIMEOUT: 180
+# A tapdisk that dies under a guest is replaced, and its guests' rings are taken up
+# by the next: the nodes that name the old one are rewritten, the states and the
+# frontend's half are not touched.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires jq
+. "$(dirname "$0")/../lib/xen.sh"
+truncate -s 8M "$T/a.img" "$T/b.img"
+start_xenstored
+start_xen_ctl
+xenstore-write /local/domain/1/device/vbd "" /local/domain/0/backend/tap/1 "" \
+	/local/domain/0/backend/vbd3/1 ""
+N=$(nodes)
+new_pid() { [ -n "$(xs kthread-pid)" ] && [ "$(xs kthread-pid)" != "$old" ]; }
+# kill_tapdisk: and the device that is looked at is served by another one.
+kill_tapdisk()
+{
+	old=$(xs kthread-pid)
+	kill -KILL "$old" || fail "there is no tapdisk $old"
+	wait_for 10 new_pid || fail "kthread-pid stays $old: $(tap-ctl list)"
+	state_is 4 || fail "state $(xs state)"
+}
+# The frontend's half and the states, as they must stay.
+shape() { xenstore-ls -f / | grep -vE '/(kthread-pid|pid|physical-device-path) = '; }
+
+note "opened by us, and by a script"
+device 1 51712; toolstack "aio:$T/a.img"; front_rings; await_state 4; front 4
+own=$B
+device 1 51728 vbd3
+toolstack "aio:$T/b.img" w @script /etc/xen/scripts/block-tap; await_state 2
+script_add; front_rings; await_state 4; front 4
+before=$(shape) first=$PID
+for i in 1 2 3; do
+	kill_tapdisk
+	[ "$(log_count "connect 1/51728 .* flags=5 ")" = $i ] || fail "$(grep "connect 1/" "$T/ctl.log")"
+	[ "$(xs pid)" = "$(xs kthread-pid)" ] || fail "pid"
+	[ "$(xs physical-device-path)" = "/run/blktap-control/nbd$(xs pid).$MINOR" ] || fail "path"
+	[ -e "/dev/shm/td3-$(xs pid)/vbd-1-51728" ] || fail "xentop's file"
+	[ ! -e "/dev/shm/td3-$old" ] || fail "the old one stays"
+	[ "$(shape)" = "$before" ] || fail "changed: $(diff <(echo "$before") <(shape))"
+done
+[ "$(log_count "connect 1/51712")" = 1 ] || fail "the other one was touched"
+state_of_own=$B; B=$own; kill_tapdisk; B=$state_of_own
+[ "$(shape)" = "$before" ] || fail "changed: $(diff <(echo "$before") <(shape))"
+
+note "the script knows the first pid alone"
+front 6; await_state 6
+PID=$first script_remove
+remove_nodes
+device 1 51712; front 6; await_state 6; wish_end; await_disks 0; remove_nodes
+
+note "before the guest has come"
+device 1 51712; toolstack "aio:$T/a.img"; wait_for 5 xs blktap-minor >/dev/null
+old=$(xs pid)
+kill -KILL "$old"
+wait_for 10 logged "tapdisk $old .*killed" || fail "unnoticed"
+front_rings; await_state 4 15; front 4
+logged "connect 1/51712 .* flags=1 " || fail "asked"
+
+note "daemon and tapdisk both: the next daemon finds neither"
+old=$(xs kthread-pid)
+kill_ctl KILL
+kill -KILL "$old"
+start_xen_ctl
+wait_for 15 new_pid || fail "not taken up: $(tap-ctl list; tap-ctl xen-list)"
+state_is 4 || fail "state $(xs state)"
+
+note "under a guest that leaves"
+old=$(xs kthread-pid)
+kill -KILL "$old"; front 5; await_state 5; front 6; await_state 6
+wish_end; await_disks 0; remove_nodes
+nodes_are() { [ "$(nodes)" = "$N" ]; }
+wait_for 5 nodes_are || fail "nodes: $(xenstore-ls -f)"
+stop_ctl
