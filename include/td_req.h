@@ -30,7 +30,8 @@ enum td_op {
 	TD_OP_DISCARD,	/* offset, length: contents become undefined; a hint.
 			 * TD_REQ_FUA is the core's: drivers do not see it */
 	TD_OP_ZEROES,	/* offset, length, TD_REQ_FUA | _NO_HOLE | _FAST */
-	TD_OP_EXTENTS,	/* offset, length, extents: block status */
+	TD_OP_EXTENTS,	/* offset, length, extents: block status, of the
+			 * beginning of the range at least */
 	TD_OP_OPEN,	/* no range; after success size and limits are set */
 	TD_OP_CLOSE,	/* no range; no other request is in flight */
 	TD_OP_RESIZE,	/* length = the new size, 0 = take up what the store has

@@ -110,12 +110,18 @@ static int map_packed(struct sparse *s, const struct qcow *q, uint64_t e,
 	return 0;
 }
 
-static int map_plain(struct sparse *s, uint64_t e, struct sparse_extent *x)
+static int map_plain(struct sparse *s, const struct qcow *q, uint64_t e,
+		     struct sparse_extent *x)
 {
+	uint64_t bytes = sparse_bytes(s, 0);
+
 	x->kind = SPARSE_DATA;
 	x->space = x->own = true;
 	x->host = e;
-	if (!is_aligned(e, 512) || e >= sparse_bytes(s, 0))
+	/* New clusters begin at the next multiple of their size: one that lies across
+	 * the end would share its rest with them. */
+	if (!is_aligned(e, 512) || e >= bytes ||
+	    (!is_aligned(e, q->cluster) && bytes - e < q->cluster))
 		return sparse_corrupt(s, "a cluster at %llu, %s", (unsigned long long)e,
 				      is_aligned(e, 512) ?
 				      "behind the end of the file" :
@@ -140,7 +146,7 @@ int qcow_map(struct sparse *s, uint64_t off, uint64_t len, struct sparse_extent 
 	} else if (first) {
 		while (n < e.n && entry(&e, n) == first + n * q->cluster)
 			n++;
-		err = map_plain(s, first, x);
+		err = map_plain(s, q, first, x);
 		x->host += in;
 	} else {
 		while (n < e.n && !entry(&e, n))

@@ -10,6 +10,8 @@
 #include "sparse/sparse_priv.h"
 
 #define TURN (1ull << 30)	/* bytes of one call */
+#define EXTENTS_STEPS 1024u	/* of one block status: then it tells what it knows,
+				 * others want to be served */
 
 static void unmap_run(struct task *t);
 
@@ -279,9 +281,10 @@ static void extents_run(struct task *t)
 	struct op *o = container_of(q, struct op, rd);
 	struct sparse_extent x;
 	struct sparse *l;
+	unsigned n = 0;
 	int err = 0;
 
-	while (q->pos < q->end) {
+	while (q->pos < q->end && n++ < EXTENTS_STEPS) {
 		err = rd_resolve(q, &x, &l);
 		if (!err && !l) {
 			err = ask_parent(o, &x);

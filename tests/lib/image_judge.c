@@ -412,7 +412,9 @@ static void judge_qcow(struct judge *g)
 				host = e & ((1ull << (63 - h[32])) - 1);
 				len = (e & (COPIED - 1)) >> (63 - h[32]);
 			}
-			if (!len || host >= g->m->size)
+			if (!len || host >= g->m->size ||
+			    (!(e & COPIED) && host % len &&
+			     g->m->size - host < len))
 				wrong(g, "data at %#llx lies behind the end",
 				      (unsigned long long)host);
 			else
