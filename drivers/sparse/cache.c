@@ -31,7 +31,7 @@
 int cache_new(struct sparse *s)
 {
 	struct cache *c = &s->cache;
-	uint64_t want = s->size / s->cluster / (SPARSE_SLICE / 16) + SLICES_MIN;
+	uint64_t want = s->size / s->cluster / (SPARSE_SLICE / 64) + SLICES_MIN;
 	unsigned buckets = 1024;
 
 	c->max = (unsigned)min_u64(max_u64(want, SLICES_MIN), SLICES_MAX);
