@@ -75,8 +75,8 @@ static int give_back(struct sparse *s, struct task *t)
 							     &done));
 			if (err)
 				return err;
-		} else if (s->left.end == f->space.end) {
-			f->space.end = s->left.host;
+		} else {
+			sparse_freed(s, s->ctl_file, s->left.host, done);
 		}
 		s->left.host += done;
 	}

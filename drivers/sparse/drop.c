@@ -207,7 +207,9 @@ static void punch_run(struct task *t)
 		struct sparse_file *f = &s->files[d->file];
 		struct child *c;
 
-		if (s->closing || s->quitting || d->host >= f->node->size ||
+		/* At the close: what was never written, but perhaps allocated. */
+		if ((s->closing && d->host >= f->space.ahead) || s->quitting ||
+		    d->host >= f->node->size ||
 		    !(f->node->caps & TD_CAP_FAST_ZERO)) {
 			list_del(&d->link);
 			is_free(s, d, false);

@@ -7,7 +7,8 @@
  *
  * Runs come from what has become free in this session (punched: it reads as
  * zeroes), from the format's search through its tables, a step for each run so that
- * nobody waits for all of it, and from the end of the file, which grows ahead.
+ * nobody waits for all of it, and from the end of the file, which grows ahead, with
+ * space allocated.
  *
  * I1  `known` has each cluster of the free list and each one that drop.c is making
  *     free: what the search finds besides that, and no table, is free.
@@ -21,6 +22,9 @@
 #define RUN_MAX (16u << 20)
 #define GROW_MIN (16u << 20)	/* what a file grows by */
 #define GROW_MAX (1u << 30)
+#define AHEAD_MAX (64u << 20)	/* of space that is allocated, and not yet handed out */
+#define AHEAD_UNIT 4096u
+#define AHEAD_CLUSTER (64u << 10)	/* larger ones may stay holes for the most part */
 #define TRIES 64u
 
 static void refill_run(struct task *t);
@@ -165,6 +169,40 @@ static int grow(struct sparse_file *f)
 	return SPARSE_WAIT;
 }
 
+static void allocated(struct child *c, int err)
+{
+	struct sparse_file *f = c->owner;
+
+	if (err == -EOPNOTSUPP)
+		f->space.no_ahead = true;
+	child_put(c);
+	refill_run(&f->space.task);	/* without it holes do as well */
+}
+
+/* The store allocates space in large pieces, ahead of who writes there: write by write
+ * it would cost a file system much more.  What is left over goes at the close. */
+static int allocate(struct sparse_file *f)
+{
+	struct space *sp = &f->space;
+	uint64_t from = align_up(max_u64(sp->ahead, sp->want.host), AHEAD_UNIT), to;
+	struct child *c;
+
+	if (!sp->append || !sp->want.zero || sp->want.end <= sp->ahead ||
+	    sp->no_ahead || f->s->cluster > AHEAD_CLUSTER)
+		return 0;
+	to = sp->want.end + min_u64(sp->handed / 8, AHEAD_MAX);
+	to = align_down(min_u64(to, f->node->size), AHEAD_UNIT);
+	if (from >= to)
+		return 0;
+	c = child_get(f->s, &sp->task);
+	if (!c)
+		return SPARSE_WAIT;
+	sp->ahead = to;
+	c->r->flags = TD_REQ_NO_HOLE | TD_REQ_FAST;
+	child_submit(c, f, TD_OP_ZEROES, from, to - from, allocated, f);
+	return SPARSE_WAIT;
+}
+
 static void at_end(struct sparse_file *f)
 {
 	struct space *sp = &f->space;
@@ -270,7 +308,7 @@ static int claim(struct sparse_file *f)
 	return 0;
 }
 
-/* choose -> grow -> claim, each as often as it has to wait. */
+/* choose -> grow -> allocate -> claim, each as often as it has to wait. */
 static void refill_run(struct task *t)
 {
 	struct sparse_file *f = container_of(t, struct sparse_file, space.task);
@@ -283,6 +321,8 @@ static void refill_run(struct task *t)
 		/* Also what was found: an image may count behind its end. */
 		if (!err)
 			err = grow(f);
+		if (!err)
+			err = allocate(f);
 		if (!err)
 			err = claim(f);
 		if (err == SPARSE_WAIT)

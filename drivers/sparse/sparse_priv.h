@@ -146,6 +146,8 @@ struct space {
 	/* Refilling: what is to be claimed. */
 	struct task task;
 	bool refilling, append, search_over;
+	bool no_ahead;			/* the store allocates nothing ahead */
+	uint64_t ahead;			/* up to here it may have */
 	unsigned tries;
 	struct run want;
 
