@@ -889,6 +889,80 @@ static void a_successor_goes_on(void **state)
 	assert_int_equal(xen_connect(rings, &c, journal, &why), -ESTALE);
 }
 
+/* Random slots, grants that come and go, I/O that ends late and in any order:
+ * each request is answered once, by its id, and nothing stays held. */
+static void whatever_a_guest_sends_is_answered(void **state)
+{
+	const char *given = getenv("SEED");
+	unsigned seed = given ? (unsigned)atoi(given) : (unsigned)getpid();
+	static bool waiting[2][64];
+
+	(void)state;
+	print_message("SEED=%u\n", seed);
+	for (unsigned life = 0; life < 4; life++) {
+		uint32_t seen[2] = { 0, 0 };
+
+		connect_it(life % 2 ? TAP_XEN_PERSISTENT : 0);
+		memset(waiting, 0, sizeof(waiting));
+		for (unsigned n = 0; n < 20000; n++) {
+			unsigned q = rand_r(&seed) % 2, pos = sring(q)->req_prod;
+			unsigned ref = (unsigned)rand_r(&seed) % 1500 + DATA;
+			uint64_t sector = (uint64_t)rand_r(&seed) % 8000;
+			struct blkif_rw64 *s;
+
+			if (rand_r(&seed) % 16 == 0)
+				bad[rand_r(&seed) % 1500 + LIST] ^= true;
+			if (pos - seen[q] >= slots || rand_r(&seed) % 8 == 0) {
+				hold = rand_r(&seed) % 2;
+				while (nr_held && rand_r(&seed) % 8) {
+					struct td_req *r = held[0];
+
+					held[0] = held[--nr_held];
+					do_io(r);
+				}
+				if (nr_held > 500)
+					let_go();
+				settle();
+				for (; seen[q] != sring(q)->rsp_prod; seen[q]++) {
+					struct blkif_rsp64 r;
+
+					memcpy(&r, slot(q, seen[q]), sizeof(r));
+					assert_true(r.id < 64 && waiting[q][r.id]);
+					waiting[q][r.id] = false;
+				}
+				continue;
+			}
+			for (unsigned id = 0; ; id++) {
+				if (waiting[q][id])
+					continue;
+				waiting[q][id] = true;
+				pos = id;
+				break;
+			}
+			if (rand_r(&seed) % 2) {
+				struct blkif_segment *seg = indirect(q,
+					rand_r(&seed) % 4, sector, LIST + pos, ref,
+					(unsigned)rand_r(&seed) % 40);
+
+				for (unsigned i = 0; i < 40; i++)
+					seg[i].gref = DATA + (unsigned)rand_r(&seed) % 1800;
+			} else {
+				request(q, rand_r(&seed) % 7, sector, ref,
+					(unsigned)rand_r(&seed) % 11);
+			}
+			s = slot(q, sring(q)->req_prod - 1);
+			s->id = pos;
+			if (s->op != BLKIF_OP_INDIRECT && rand_r(&seed) % 8 == 0)
+				s->seg[0].last = (uint8_t)rand_r(&seed);
+		}
+		assert_int_equal(xen_disconnect(rings, &vbd, on_gone, &gone), 0);
+		let_go();
+		settle();
+		assert_int_equal(gone, life + 1);
+		assert_int_equal(broken, 0);
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make, unmake)
 
 int main(void)
@@ -907,6 +981,7 @@ int main(void)
 		TEST(a_guest_that_may_not_write),
 		TEST(events_wake_and_counters_are_shown),
 		TEST(a_successor_goes_on),
+		TEST(whatever_a_guest_sends_is_answered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
