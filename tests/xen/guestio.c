@@ -34,6 +34,7 @@
 #define BLOCK 4096u
 #define MAX_BLOCKS 16u
 #define MAX_THREADS 32u
+#define MIN_OPS 32u	/* of a thread, on average, before a load may end */
 
 struct share {
 	pthread_t thread;
@@ -222,7 +223,9 @@ static int load(unsigned seconds, unsigned threads)
 		if (pthread_create(&s->thread, NULL, worker, s))
 			abort();
 	}
-	while (!bad && now() - begin < seconds && access("/tmp/stop", F_OK))
+	/* A busy machine may do next to nothing in that time. */
+	while (!bad && access("/tmp/stop", F_OK) &&
+	       (now() - begin < seconds || ops < threads * MIN_OPS))
 		usleep(200000);
 	stop = true;
 	for (unsigned i = 0; i < threads; i++)
