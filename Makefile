@@ -83,6 +83,7 @@ help:
 	@echo 'check-tsan         what has threads, under TSan'
 	@echo 'check-valgrind     unit tests under valgrind'
 	@echo 'check-xen          guests on Xen under QEMU; -full: all cases'
+	@echo 'bench-xen          a guest on tapdisk and on xen-blkback: ratios'
 	@echo 'check-long         random faults and long differential runs'
 	@echo 'fuzz               libFuzzer targets, SECONDS=$(SECONDS) each'
 	@echo 'bench              speed against peers, into bench/out/'

@@ -72,11 +72,13 @@ check-valgrind: $(UNIT)
 
 # Guests on real Xen, emulated by QEMU; a unit of the count is one case on one
 # version of Xen.  T='name...' are some of the cases, -full all of them.
-.PHONY: check-xen check-xen-full
+.PHONY: check-xen check-xen-full bench-xen
 check-xen: all $(GUESTIO)
 	@$(TEST_ENV) tests/xen/run $(T)
 check-xen-full: all $(GUESTIO)
 	@$(TEST_ENV) tests/xen/run --full $(T)
+bench-xen: all $(GUESTIO)
+	@$(TEST_ENV) tests/xen/run bench
 $(GUESTIO): $(BUILD)/tests/xen/guestio.o
 	$(call link,-static -pthread)
 

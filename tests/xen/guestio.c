@@ -6,6 +6,7 @@
  *	guestio discard DEVICE OFFSET LENGTH
  *	guestio refuse DEVICE		a write must fail, and read must not
  *	guestio load DEVICE SECONDS THREADS [MODE]
+ *	guestio bench DEVICE SECONDS THREADS	prints 4 KiB requests a second
  *
  * `load' does random reads and writes of 4 to 64 KiB with O_DIRECT.  Each block
  * carries its number and a generation; a thread keeps to a share of the disk of
@@ -237,6 +238,41 @@ static int load(unsigned seconds, unsigned threads)
 	return bad;
 }
 
+static void *hurry(void *arg)
+{
+	struct share *s = arg;
+	uint8_t *buf = pages(1);
+
+	while (!stop && !bad) {
+		off_t at = (off_t)((uint64_t)rand_r(&s->seed) % s->count * BLOCK);
+		ssize_t n = rand_r(&s->seed) % 2 ? pread(fd, buf, BLOCK, at) :
+						   pwrite(fd, buf, BLOCK, at);
+
+		if (n != BLOCK)
+			complain("transfer", (uint64_t)at);
+		ops++;
+	}
+	return NULL;
+}
+
+static int bench(unsigned seconds, unsigned threads)
+{
+	static struct share shares[MAX_THREADS];
+	double begin = now();
+
+	for (unsigned i = 0; i < threads; i++) {
+		shares[i] = (struct share){ .seed = i + 1, .count = disk_bytes / BLOCK };
+		if (pthread_create(&shares[i].thread, NULL, hurry, &shares[i]))
+			abort();
+	}
+	sleep(seconds);
+	stop = true;
+	for (unsigned i = 0; i < threads; i++)
+		pthread_join(shares[i].thread, NULL);
+	printf("%.0f\n", (double)ops / (now() - begin));
+	return bad;
+}
+
 static int refuse(void)
 {
 	void *page = pages(1);
@@ -280,13 +316,14 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(verb, "refuse"))
 		return refuse();
-	if (!strcmp(verb, "load") && argc > 4) {
+	if ((!strcmp(verb, "load") || !strcmp(verb, "bench")) && argc > 4) {
+		unsigned seconds = (unsigned)number(argv, 3, argc, 1);
+		unsigned threads = (unsigned)number(argv, 4, argc, 1);
+
+		threads = threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
 		sync_writes = argc > 5 && !strcmp(argv[5], "flush");
 		trims = argc > 5 && !strcmp(argv[5], "trim");
-		from = number(argv, 4, argc, 1);
-		return load((unsigned)number(argv, 3, argc, 1),
-			    from < 1 ? 1 : from > MAX_THREADS ? MAX_THREADS :
-								(unsigned)from);
+		return *verb == 'l' ? load(seconds, threads) : bench(seconds, threads);
 	}
 	return 2;
 }
