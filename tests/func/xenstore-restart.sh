@@ -54,12 +54,14 @@ meanwhile()
 	device 1 51712; front 5			# shuts down
 	device 1 51728; xenstore-rm "$B" "$F"	# forced away
 	device 1 51744; front 1			# begins again
+	device 1 51760; xenstore-write "$B/state" 2	# as if it had not come further
 	device 1 51776; put e; front_rings	# new
 }
 again KILL
 meanwhile() { :; }
 device 1 51712; await_state 5; front 6; await_state 6
 device 1 51744; await_state 2; front_rings; await_state 4; front 4
+device 1 51760; await_state 4; logged "disconnect 1/51760" || fail "not begun anew"
 device 1 51776; await_state 4; front 4
 
 note "xenstored ends, and another begins with what there was"

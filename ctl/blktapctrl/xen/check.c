@@ -104,6 +104,9 @@ void xen_check_back(const struct xen_reader *r, struct xen_back *b)
 	b->own = number(get(r, "blktap-minor"));
 	b->kthread = number(get(r, "kthread-pid"));
 	copy(b->params, sizeof(b->params), get(r, "params"));
+	s = get(r, "sectors");
+	if (!s || uint_parse(s, UINT64_MAX, &b->sectors))
+		b->sectors = 0;
 }
 
 /* --- the frontend's half --- */

@@ -42,6 +42,7 @@ struct xen_back {
 	int pid;		/* likewise */
 	int own;		/* the minor that we opened for it; -1 */
 	int kthread;		/* the tapdisk that served it last; -1 */
+	uint64_t sectors;	/* as the frontend was told */
 	char frontend[XEN_PATH_MAX];
 	char params[TAP_TEXT_MAX + 1];
 };

@@ -21,8 +21,6 @@
 #include "ctl.h"
 #include "vdisk.h"
 
-#define RETRY_NS (100 * NS_PER_MS)
-#define RETRIES_MAX 20
 #define DOMAIN_NS (1 * NS_PER_S)	/* how often a closed device's is looked for */
 
 struct list xen_devs = LIST_INIT(xen_devs);
@@ -83,6 +81,11 @@ static void retry(struct loop_timer *t)
 	dev_touch(container_of(t, struct xen_dev, again));
 }
 
+static void poke(struct loop_work *w)
+{
+	dev_step(container_of(w, struct xen_dev, poke));
+}
+
 struct xen_dev *dev_find(enum xen_kind kind, uint32_t domid, uint32_t devid)
 {
 	list_for_each(e, &xen_devs) {
@@ -109,6 +112,7 @@ struct xen_dev *dev_new(enum xen_kind kind, uint32_t domid, uint32_t devid)
 	list_init(&d->waiters);
 	list_init(&d->call.link);
 	loop_timer_init(&d->again, retry);
+	loop_work_init(&d->poke, poke);
 	loop_timer_init(&d->late, NULL);
 	list_add(&xen_devs, &d->link);
 	return d;
@@ -121,6 +125,7 @@ static void dev_free(struct xen_dev *d)
 	stat_end(d);
 	loop_timer_clear(&d->again);
 	loop_timer_clear(&d->late);
+	loop_work_cancel(&d->poke);
 	list_del(&d->link);
 	free(d);
 }
@@ -240,7 +245,6 @@ static bool step_new(struct xen_dev *d)
 		/* Its tapdisk serves it, whoever asked it to. */
 		d->mapped = vd && vd->pid == d->back.kthread;
 		d->lost = !d->mapped;
-		d->pid = d->back.kthread;
 		if (d->mapped)
 			log_info("%s: taken over as it is", dev_name(d));
 		dev_enter(d, DEV_CONNECTED);
@@ -315,7 +319,8 @@ static bool step_connected(struct xen_dev *d)
 	}
 	if (d->back.cdrom && disk_change_medium(d))
 		return false;
-	vd = disk_ready(d);
+	/* Somebody has closed it under the guest: it is not ours to open again. */
+	vd = d->lost || disk_of(d) ? disk_ready(d) : NULL;
 	if (!vd || d->busy)
 		return false;
 	if (d->lost) {
@@ -327,9 +332,9 @@ static bool step_connected(struct xen_dev *d)
 	}
 	if (asked(d))
 		return false;
-	if (!d->sectors) {		/* taken over: what was it told? */
-		d->sectors = vd->img.bytes / 512;
-	} else if (vd->img.bytes / 512 != d->sectors) {
+	if (!d->sectors)		/* taken over */
+		d->sectors = d->back.sectors;
+	if (d->mapped && vd->img.bytes / 512 != d->sectors) {
 		log_info("%s: its disk has %llu bytes now", dev_name(d),
 			 (unsigned long long)vd->img.bytes);
 		w = nodes_begin(d);

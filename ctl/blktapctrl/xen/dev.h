@@ -60,8 +60,8 @@ struct xen_dev {
 	char watching[XEN_PATH_MAX];
 	bool met;		/* the frontend was there */
 	bool ours;		/* its script was block-tap or block-blktap */
-	unsigned retries;
 	struct loop_timer again;
+	struct loop_work poke;	/* its disk has changed */
 
 	/* The disk below. */
 	int minor;		/* -1: none yet */
@@ -79,7 +79,6 @@ struct xen_dev {
 	bool mapped;		/* its tapdisk serves them */
 	bool lost;		/* the tapdisk that did is no more */
 	bool broken;		/* stopped by the tapdisk */
-	pid_t pid;		/* of the tapdisk that serves them */
 	uint64_t sectors;	/* as the frontend was told */
 	bool stat;		/* xentop's file is there, with that pid */
 	pid_t stat_pid;

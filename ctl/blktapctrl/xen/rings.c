@@ -76,6 +76,14 @@ static void connect_answered(struct call *c, int err, const struct msg *m)
 	char why[256];
 
 	rings_end(d);
+	if (err == -EEXIST && !again) {
+		/* By a daemon before us, that came no further: the frontend may
+		 * have begun anew since, so that once more is right. */
+		d->mapped = true;
+		dev_enter(d, DEV_WAIT);
+		rings_disconnect(d);
+		return;
+	}
 	if (err && !(again && err == -EEXIST)) {
 		connect_failed(d, err, msg_why(m, err, why, sizeof(why)), !m);
 		return;
@@ -87,7 +95,6 @@ static void connect_answered(struct call *c, int err, const struct msg *m)
 		dev_step(d);
 		return;
 	}
-	d->pid = vd->pid;
 	stat_begin(d, vd);
 	if (!again) {
 		dev_touch(d);	/* CONNECTING goes on */
@@ -103,9 +110,17 @@ static void connect_late(struct loop_timer *t)
 {
 	struct xen_dev *d = container_of(t, struct xen_dev, late);
 
+	log_err("%s: its tapdisk has not answered in time", dev_name(d));
 	chan_forget(&d->call);
 	rings_end(d);
-	connect_failed(d, -ETIMEDOUT, "it has not answered in time", false);
+	d->mapped = true;	/* for all that is known */
+	if (d->state == DEV_CONNECTING) {
+		dev_enter(d, DEV_LEAVING);
+	} else {
+		d->lost = false;
+		d->broken = true;
+	}
+	dev_touch(d);
 }
 
 void rings_connect(struct xen_dev *d, bool again)

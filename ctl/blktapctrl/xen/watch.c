@@ -233,11 +233,11 @@ void xen_disk_changed(const struct vdisk *vd)
 {
 	if (vd->minor < 0)
 		return;
-	list_for_each_safe(e, &xen_devs) {
+	list_for_each(e, &xen_devs) {
 		struct xen_dev *d = container_of(e, struct xen_dev, link);
 
-		if (d->minor == vd->minor || d->minor < 0)
-			loop_timer_set(ctl.loop, &d->again, 0);
+		if (d->minor == vd->minor || d->back.minor == vd->minor)
+			loop_defer(ctl.loop, &d->poke);
 	}
 }
 
@@ -250,7 +250,7 @@ void xen_revived(struct vdisk *vd)
 			continue;
 		d->mapped = false;
 		d->lost = d->state == DEV_CONNECTED || d->state == DEV_CONNECTING;
-		loop_timer_set(ctl.loop, &d->again, 0);
+		loop_defer(ctl.loop, &d->poke);
 	}
 }
 
