@@ -18,6 +18,7 @@
 
 enum {
 	OPT_ABI = 300, OPT_QUEUES, OPT_ORDER, OPT_POLL, OPT_DATA, OPT_SEGS,
+	OPT_RECONNECT,
 };
 
 static const struct opt table[] = {
@@ -32,6 +33,8 @@ static const struct opt table[] = {
 	  "256 (what the disk offers)" },
 	{ OPT_POLL, "poll-us", "N", "spin for N us before sleeping (0)" },
 	{ OPT_DATA, "data", "SIZE", "memory for data (8M)" },
+	{ OPT_RECONNECT, "reconnect", "SECONDS", "wait so long for a tapdisk in place "
+	  "of one that died (30; 0: not at all)" },
 	OPT_COMMON, OPT_END
 };
 
@@ -120,6 +123,11 @@ static int option(struct args *a, int id, const char *s)
 		if (size_parse(s, &v) || v < DATA_MIN)
 			return wrong("--data", s);
 		a->ring.data = v;
+		return IO_OK;
+	case OPT_RECONNECT:
+		if (uint_parse(s, 1000000, &v))
+			return wrong("--reconnect", s);
+		a->ring.reconnect_ms = v ? (uint32_t)v * 1000 : TAPRING_NO_RECONNECT;
 		return IO_OK;
 	default:
 		a->rundir = s;
