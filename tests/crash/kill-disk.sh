@@ -1,0 +1,149 @@
+#!/bin/bash
+# TIMEOUT: 240
+# Disks of all kinds under a load that knows what they must hold, through their rings,
+# while their tapdisks are killed at random and replaced: nothing that was answered is
+# lost, and the load sees no error.  In the end the images are whole, and hold what the
+# disks did.  And without the journal, or without the redo log, that is not so.
+#
+# ROUNDS=10 kills of each disk; SEED; DISKS="aio qcow2 luks vmdk"
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires jq qemu-img nbdcopy
+seed
+RANDOM=$((SEED % 32768))
+
+# A successor that finds its journal or its redo log empty, when $T/wipe says so.
+mkdir "$T/bin"
+cat >"$T/bin/tapdisk" <<END
+#!/bin/sh
+for f in \$(cat "$T/wipe" 2>/dev/null); do
+	n=\$(stat -c %s "\$f") && truncate -s 0 "\$f" && truncate -s "\$n" "\$f" &&
+		fallocate -l "\$n" "\$f"
+done
+exec "$BIN/tapdisk" "\$@"
+END
+chmod +x "$T/bin/tapdisk"
+
+printf secret >"$T/key"
+declare -A spec opts file format minor
+make_image() # NAME
+{
+	local f=$T/$1
+	case $1 in
+	aio)
+		truncate -s 24M "$f" && spec[$1]=aio:$f ;;
+	qcow2)
+		random_file "$f.base" 24
+		qemu-img create -q -f qcow2 -o cluster_size=4k -b "$f.base" -F raw "$f" ;;
+	luks)
+		qemu_img_luks create -q --object "secret,id=k,file=$T/key" -f qcow2 -o \
+			encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time=10 "$f" 24M
+		spec[$1]=qcow2:$f opts[$1]="--key-file $T/key" ;;
+	vmdk)
+		qemu-img create -q -f vmdk "$f" 24M ;;
+	esac || fail "qemu-img: $1"
+	file[$1]=$f format[$1]=${spec[$1]:-$1:}
+	format[$1]=${format[$1]%%:*}
+	: "${spec[$1]:=$1:$f}" "${opts[$1]:=}"
+}
+# Requests of one session after the other, until there is a $T/stop.
+load() # NAME
+{
+	local n=0
+	while [ ! -e "$T/stop" ]; do
+		tap-io -m "${minor[$1]}" --queues 2 -c "verify --seed $((SEED + n)) \
+			--ops 4000 --bs 128k --length 24M" >"$T/$1.out" 2>&1 || {
+			echo "$1: status $?, seed $((SEED + n)): $(tail -n 5 "$T/$1.out")"
+			return 1
+		}
+		n=$((n + 1))
+	done
+	echo "$1: $n sessions"
+}
+pid_of() { disk_json "${minor[$1]}" | jq -r '.pid // 0'; }
+taken_over() # NAME PID
+{
+	local p
+	p=$(pid_of "$1")
+	[ "$p" != 0 ] && [ "$p" != "$2" ] && [ "$(disk_state "${minor[$1]}")" = running ]
+}
+start_load() # NAME...
+{
+	rm -f "$T/stop"
+	loads=
+	for d in "$@"; do
+		load "$d" >"$T/$d.end" 2>&1 &
+		loads="$loads $!"
+		own $!
+	done
+}
+declare -A victim
+kill_all() # NAME...: and wait for those that take over
+{
+	for d in "$@"; do victim[$d]=$(pid_of "$d"); done
+	for d in "$@"; do
+		kill -KILL "${victim[$d]}" || fail "$d: no tapdisk ${victim[$d]}"
+		sleep 0.0$((RANDOM % 10))
+	done
+	for d in "$@"; do
+		wait_for 20 taken_over "$d" "${victim[$d]}" || fail "$d: $(tap-ctl list)"
+	done
+}
+loads_alive() { for p in $loads; do kill -0 "$p" 2>/dev/null || return 1; done; }
+
+read -ra disks <<<"${DISKS:-aio qcow2 luks vmdk}"
+start_ctl --tapdisk "$T/bin/tapdisk"
+for d in "${disks[@]}"; do
+	make_image "$d"
+	# shellcheck disable=SC2086
+	create "${spec[$d]}" ${opts[$d]}
+	minor[$d]=$MINOR
+done
+start_load "${disks[@]}"
+for ((r = 1; r <= ${ROUNDS:-10}; r++)); do
+	# (A death within a second of the one before counts as a crash.)
+	sleep 1.$((RANDOM % 10))
+	loads_alive || fail "round $r: $(cat "$T"/*.end)"
+	kill_all "${disks[@]}"
+done
+sleep 0.3
+: >"$T/stop"
+for p in $loads; do wait "$p" || fail "$(cat "$T"/*.end)"; done
+cat "$T"/*.end
+for d in "${disks[@]}"; do
+	hash=$(nbd_hash "nbd+unix:///?socket=$RUN/nbd${minor[$d]}.sock")
+	destroy "${minor[$d]}"
+	key=()
+	[ "$d" != luks ] || key=(--object "secret,id=k,file=$T/key" --image-opts \
+		"driver=qcow2,encrypt.key-secret=k,file.filename=${file[$d]}")
+	[ "$d" = luks ] || key=(-f "${format[$d]/aio/raw}" "${file[$d]}")
+	[ "$d" = aio ] || qemu-img check -q "${key[@]}" >"$T/check" 2>&1 || [ $? = 3 ] ||
+		fail "$d: $(cat "$T/check")"
+	qemu-img convert -O raw "${key[@]}" "$T/raw" || fail "qemu-img convert: $d"
+	[ "$(file_hash "$T/raw")" = "$hash" ] || fail "$d: the image is not what the disk was"
+done
+
+# --- and without them?
+for what in journal redo; do
+	[ -z "${DISKS:-}" ] || break
+	rm -f "$T"/qcow2* "$T"/*.end
+	make_image qcow2
+	create "${spec[qcow2]}"
+	minor[qcow2]=$MINOR
+	echo "$RUN/$what$MINOR" >"$T/wipe"
+	start_load qcow2
+	lost=
+	for _ in 1 2 3 4 5 6; do
+		sleep 1.$((RANDOM % 10))
+		old=$(pid_of qcow2)
+		kill -KILL "$old"
+		wait_for 4 taken_over qcow2 "$old" && loads_alive || { lost=1; break; }
+	done
+	[ -n "$lost" ] || fail "without its $what nothing is lost: why is it there?"
+	note "without $what: $(cat "$T/qcow2.end"; tail -n 2 "$T/ctl.log")"
+	# shellcheck disable=SC2086
+	kill -KILL $(pgrep -P $loads) $loads 2>/dev/null
+	rm -f "$T/wipe"
+	tap-ctl destroy -m "$MINOR" >/dev/null 2>&1 || tap-ctl destroy -f -m "$MINOR"
+done
+stop_ctl
