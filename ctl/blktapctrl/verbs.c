@@ -139,8 +139,8 @@ static void do_op(struct request *r)
 /* An open that waits for what xenstore says of it. */
 struct node_open {
 	struct ask ask;
-	struct tap_verb v;
 	struct key_fds keys;
+	struct tap_verb v;
 };
 
 static void node_open_begin(void *arg, const char *spec, uint32_t flags)

@@ -67,6 +67,15 @@ start_xen_ctl
 wait_for 15 new_pid || fail "not taken up: $(tap-ctl list; tap-ctl xen-list)"
 state_is 4 || fail "state $(xs state)"
 
+note "rings of which nothing is known: the guest is told, and may begin anew"
+device 1 51744; toolstack "aio:$T/b.img"
+front 3 ring-ref 8 event-channel 778; await_state 4; front 4
+kill -KILL "$(xs kthread-pid)"
+await_state 6 15
+front 6; front 1; await_state 2; front_rings; await_state 4
+front 6; await_state 6; wish_end; await_disks 1; remove_nodes
+device 1 51712
+
 note "under a guest that leaves"
 old=$(xs kthread-pid)
 kill -KILL "$old"; front 5; await_state 5; front 6; await_state 6

@@ -30,7 +30,7 @@ static void rings_end(struct xen_dev *d)
 	loop_timer_clear(&d->late);
 }
 
-static void connect_failed(struct xen_dev *d, int err, const char *why, bool died)
+static void connect_failed(struct xen_dev *d, const char *why, bool died)
 {
 	char text[XEN_WHY_MAX];
 
@@ -45,10 +45,12 @@ static void connect_failed(struct xen_dev *d, int err, const char *why, bool die
 		dev_refuse(d, text);
 		return;
 	}
+	/* Nobody knows any more where its rings stand: it is lost to its guest, who
+	 * is told. */
 	log_err("%s: %s", dev_name(d), text);
 	d->lost = false;
 	d->broken = true;
-	(void)err;
+	dev_enter(d, DEV_LEAVING);
 	dev_touch(d);
 }
 
@@ -85,7 +87,7 @@ static void connect_answered(struct call *c, int err, const struct msg *m)
 		return;
 	}
 	if (err && !(again && err == -EEXIST)) {
-		connect_failed(d, err, msg_why(m, err, why, sizeof(why)), !m);
+		connect_failed(d, msg_why(m, err, why, sizeof(why)), !m);
 		return;
 	}
 	d->mapped = true;
@@ -139,7 +141,7 @@ void rings_connect(struct xen_dev *d, bool again)
 	d->call.done = connect_answered;
 	err = chan_call(&vd->chan, &d->call, TAP_XEN_CONNECT, &c, sizeof(c));
 	if (err) {
-		connect_failed(d, err, strerror(-err), err == -EPIPE);
+		connect_failed(d, strerror(-err), err == -EPIPE);
 		return;
 	}
 	d->calling = true;

@@ -2,7 +2,8 @@
  * believes what blktapctrl says, writes it into the log, and remembers which
  * devices are connected.  All else of that tapdisk is the real one.
  *
- * Grant 666 of a first ring cannot be mapped; port 777 breaks after a while.
+ * Grant 666 of a first ring cannot be mapped; port 777 breaks after a while, and of
+ * port 778 nothing is known to a successor.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -92,6 +93,9 @@ int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
 	*why = "no such grant";
 	if (c->ref[0][0] == 666)
 		return -EINVAL;
+	*why = "nothing is known of its rings";
+	if (c->evtchn[0] == 778 && (c->flags & TAP_XEN_RECONNECT))
+		return -ESTALE;
 	*why = "it is connected already";
 	if (find(x, &c->vbd) >= 0)
 		return -EEXIST;
