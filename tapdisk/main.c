@@ -30,6 +30,7 @@
 #include "io/io.h"
 #include "loop/loop.h"
 #include "loop/worker.h"
+#include "redo_file.h"
 #include "ring/xen.h"
 #include "sandbox.h"
 #include "standalone.h"
@@ -40,7 +41,7 @@
 enum {
 	OPT_CONTROL = 300, OPT_FD, OPT_LOG, OPT_LOG_LEVEL, OPT_DEBUG, OPT_POLL,
 	OPT_NO_SANDBOX, OPT_KILL_AT, OPT_FOREGROUND, OPT_FEATURES, OPT_BACKING,
-	OPT_KEY_FILE, OPT_JOURNAL, OPT_RECOVER,
+	OPT_KEY_FILE, OPT_JOURNAL, OPT_REDO, OPT_RECOVER,
 };
 
 static const struct opt options[] = {
@@ -57,6 +58,8 @@ static const struct opt options[] = {
 	  "is in FILE (-: standard input)" },
 	{ OPT_JOURNAL, "journal", "FILE", "with --foreground: record what ring clients "
 	  "have in flight" },
+	{ OPT_REDO, "redo", "FILE", "with --foreground: keep what an image's tables have "
+	  "and its file has not" },
 	{ OPT_RECOVER, "recover", NULL, "with --foreground: go on where a process that "
 	  "died has left off" },
 	{ 'R', "read-only", NULL, "with --foreground: read-only" },
@@ -77,7 +80,7 @@ static const struct opt options[] = {
 };
 
 struct config {
-	const char *rundir, *image, *debug, *journal;
+	const char *rundir, *image, *debug, *journal, *redo;
 	char spec[TAP_TEXT_MAX + 1];	/* the image and what is below it */
 	char below[TAP_TEXT_MAX + 1];
 	uint64_t control, fd, minor, poll_us;
@@ -96,6 +99,7 @@ struct tapdisk {
 	struct keys keys;		/* with --foreground */
 	struct control *control;	/* or: */
 	struct standalone *alone;
+	struct redo_file redo;		/* of that one */
 	bool quitting;
 	int status;
 };
@@ -200,6 +204,9 @@ static int one_option(int id, const struct opts *o, struct config *c)
 		return add_below(c, o->value);
 	case OPT_JOURNAL:
 		c->journal = o->value;
+		return -1;
+	case OPT_REDO:
+		c->redo = o->value;
 		return -1;
 	case OPT_RECOVER:
 		c->recover = true;
@@ -415,6 +422,9 @@ static int start(struct config *c)
 		return -1;
 	if (!c->foreground)
 		return start_control(c);
+	redo_file_init(&self.redo, &self.env);
+	if (c->redo && redo_file_open(&self.redo, c->redo, c->recover))
+		return -1;
 	if (standalone_new(self.loop, self.disk, (unsigned)c->minor, c->journal,
 			   c->recover, &self.alone))
 		return -1;
@@ -429,8 +439,10 @@ static void finish(void)
 		return;
 	if (self.control)
 		control_free(self.control);
-	if (self.alone)
+	if (self.alone) {
 		standalone_free(self.alone);
+		redo_file_free(&self.redo);
+	}
 	disk_free(self.disk);
 	keys_wipe(&self.keys);
 	workers_free(self.workers);

@@ -18,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "redo_area.h"
+#include "tap_proto.h"
 
 #define BYTES_MAX (1u << 30)
 
@@ -78,6 +79,27 @@ int redo_file_prepare(struct redo_file *f, bool recover, const char **why)
 	f->redo.recover = recover;
 	f->env->redo = &f->redo;
 	return redo_area_prepare(&f->redo);
+}
+
+int redo_file_open(struct redo_file *f, const char *path, bool recover)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), err;
+	const char *why;
+
+	if (fd < 0) {
+		err = -errno;
+	} else if (ftruncate(fd, TAP_REDO_BYTES)) {
+		err = -errno;
+		close(fd);
+	} else {
+		err = -posix_fallocate(fd, 0, TAP_REDO_BYTES);
+		redo_file_take(f, fd);
+		if (!err)
+			err = redo_file_prepare(f, recover, &why);
+	}
+	if (err)
+		log_err("no redo log in %s: %s", path, strerror(-err));
+	return err;
 }
 
 void redo_file_free(struct redo_file *f)
