@@ -267,10 +267,19 @@ static int take_up(struct journal *j, unsigned n,
 	return 0;
 }
 
-/* A new one: a row that is free, else the oldest that nobody uses; -1. */
+/* A is a better one to forget than b: older; but a guest of Xen, which cannot stay
+ * away by itself, last of all. */
+static bool forget_rather(const struct row *a, const struct row *b)
+{
+	if ((a->kind == JOURNAL_XEN) != (b->kind == JOURNAL_XEN))
+		return b->kind == JOURNAL_XEN;
+	return a->stamp < b->stamp;
+}
+
+/* A new one: a row that is free, else one that nobody uses; -1. */
 static int find_room(const struct journal *j)
 {
-	int oldest = -1;
+	int best = -1;
 
 	for (unsigned n = 0; n < JOURNAL_SECTIONS; n++) {
 		const struct row *w = &j->table->row[n];
@@ -279,10 +288,10 @@ static int find_room(const struct journal *j)
 			continue;
 		if (!w->kind)
 			return (int)n;
-		if (oldest < 0 || w->stamp < j->table->row[oldest].stamp)
-			oldest = (int)n;
+		if (best < 0 || forget_rather(w, &j->table->row[best]))
+			best = (int)n;
 	}
-	return oldest;
+	return best;
 }
 
 static int begin(struct journal *j, unsigned n, enum journal_kind kind,

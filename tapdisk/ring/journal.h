@@ -81,7 +81,7 @@ void journal_reset(struct journal *j);
 /* The section of a front end.
  *
  * resume false: an empty one, in place of what the key named before; if need be
- * that of the front end that has been away for longest.  -ENOSPC: all are in use,
+ * that of the one that has been away for longest (guests of Xen last).  -ENOSPC: all are in use,
  * or the file system is full; -EBUSY: the key's is in use.
  * resume true: the one that a predecessor left.  -ESTALE: there is none; -EBUSY: it
  * is in use; -EINVAL: its rings had another shape; -EBADMSG: it makes no sense.

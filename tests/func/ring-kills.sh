@@ -101,3 +101,18 @@ rc=$?
 [ $rc = 2 ] || fail "a journal that was forgotten: status $rc, $(cat "$T/client.log")"
 kill -TERM $pid
 wait $pid || fail "tapdisk ended with status $? on SIGTERM"
+
+# Where there is no room for a journal, clients are served without one.
+[ "$(id -u)" = 0 ] || exit 0
+mkdir "$T/small"
+mount -t tmpfs -o size=8k none "$T/small" || fail "cannot mount"
+at_exit 'umount "$T/small"'
+new_disk
+tapdisk_up --journal "$T/small/journal"
+client_up
+sleep 0.3
+kill -TERM $client
+wait $client || fail "no room: the client: $(cat "$T/client.log")"
+grep -q 'ring client without a journal' "$T/ctl.log" || fail "there was room"
+kill -TERM $pid
+wait $pid || fail "no room: tapdisk ended with status $?"

@@ -30,7 +30,7 @@
 #define PAUSES 100000u
 
 static struct tapring *ring;
-static volatile sig_atomic_t stopping;
+static _Atomic bool stopping;
 
 struct op {
 	bool busy;
@@ -240,7 +240,7 @@ static void *run(void *arg)
 static void on_term(int signo)
 {
 	(void)signo;
-	stopping = 1;
+	stopping = true;
 }
 
 static int by_size(const void *a, const void *b)
