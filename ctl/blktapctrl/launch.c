@@ -3,8 +3,6 @@
  * Listening sockets stay open here too (vdisk.listen), so that a client that
  * comes while there is no tapdisk waits for the next one and notices nothing.
  */
-#include <stdbool.h>
-
 #include "launch.h"
 
 #include <errno.h>
@@ -84,17 +82,20 @@ static int pass_socket(struct vdisk *vd, enum run_name name, enum tap_fd_kind ki
 	return chan_send_fd(&vd->chan, kind, 0, *fd);
 }
 
-int launch_equip(struct vdisk *vd, bool anew, const char **what)
+/* In this order: NEWDEV is done when the sockets are there. */
+static int equip(struct vdisk *vd, bool stores, bool anew, const char **what)
 {
-	int err;
+	int err = 0;
 
-	/* In this order: NEWDEV is done when the sockets are there. */
 	*what = "pass its journal";
-	err = pass_store(vd, RUN_JOURNAL, TAP_FD_JOURNAL, TAP_JOURNAL_BYTES, anew);
+	if (stores)
+		err = pass_store(vd, RUN_JOURNAL, TAP_FD_JOURNAL,
+				 TAP_JOURNAL_BYTES, anew);
 	if (err)
 		return err;
 	*what = "pass its redo log";
-	err = pass_store(vd, RUN_REDO, TAP_FD_REDO, TAP_REDO_BYTES, anew);
+	if (stores)
+		err = pass_store(vd, RUN_REDO, TAP_FD_REDO, TAP_REDO_BYTES, anew);
 	if (err)
 		return err;
 	*what = "pass its sockets";
@@ -102,4 +103,14 @@ int launch_equip(struct vdisk *vd, bool anew, const char **what)
 	if (err)
 		return err;
 	return pass_socket(vd, RUN_NBD, TAP_FD_NBD, &vd->listen[1], anew);
+}
+
+int launch_equip(struct vdisk *vd, bool lasting, const char **what)
+{
+	return equip(vd, lasting, true, what);
+}
+
+int launch_equip_again(struct vdisk *vd, const char **what)
+{
+	return equip(vd, true, false, what);
 }

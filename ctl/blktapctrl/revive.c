@@ -88,6 +88,14 @@ bool revive_knows(const struct vdisk *vd, pid_t pid)
 
 /* --- a death */
 
+/* What is in no file was in its memory. */
+bool revive_could(const char *spec)
+{
+	size_t len;
+
+	return !*spec || policy_path(spec, &len);
+}
+
 /* It died before it had said what it is, as another daemon's: the memo knows. */
 static bool from_memo(struct vdisk *vd)
 {
@@ -143,7 +151,7 @@ static bool may(struct vdisk *vd)
 	    !knows_what_it_was(vd) || vd->number != vd->minor)
 		return false;
 	fd = names_store_open(RUN_REDO, vd->minor);
-	if (!policy_path(vd->spec, &(size_t){ 0 }))
+	if (!revive_could(vd->spec))
 		why = "it was in memory alone";
 	else if (vd->revival.keyless && !vd->keys.n)
 		why = "its keys went with the daemon that had them";
@@ -287,7 +295,7 @@ static void ask_newdev(struct vdisk *vd)
 	struct tap_newdev nd = { .minor = (uint32_t)vd->minor,
 				 .restarts = vd->revival.restarts };
 	const char *what;
-	int err = launch_equip(vd, false, &what);
+	int err = launch_equip_again(vd, &what);
 
 	if (err)
 		no_use(vd, what, strerror(-err));

@@ -54,6 +54,9 @@ struct revival {
 void revive_init(struct vdisk *vd);
 void revive_free(struct vdisk *vd);
 
+/* Could a disk of that spec outlive its tapdisk?  "": who knows. */
+bool revive_could(const char *spec);
+
 /* For vdisk.c.  Its tapdisk has ended: true if another takes its place. */
 bool revive_begin(struct vdisk *vd, const char *how);
 /* It shall be given up: it dies in the next turn, if it is REVIVING. */

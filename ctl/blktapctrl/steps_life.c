@@ -135,7 +135,7 @@ static void newdev(struct op *op)
 	struct tap_newdev nd = { .minor = (uint32_t)vd->minor,
 				 .created = vd->created };
 	const char *what;
-	int err = launch_equip(vd, true, &what);
+	int err = launch_equip(vd, !ctl.no_restart && revive_could(op->text), &what);
 
 	if (err) {
 		op_done(op, err, "%s: %s", what, strerror(-err));

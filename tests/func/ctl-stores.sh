@@ -42,6 +42,16 @@ for n in 0 1; do destroy $n; done
 ls "$RUN" | grep -E 'journal|redo' && fail "they stay"
 stop_ctl
 
+# --- who has no successor has no use for them
+start_ctl
+create ram:1M
+[ ! -e "$RUN/journal0" ] && [ ! -e "$RUN/redo0" ] || fail "a disk in memory has them"
+kill_ctl KILL
+start_ctl --no-restart
+create "aio:$T/a.img"
+[ ! -e "$RUN/journal$MINOR" ] || fail "a disk that is not restarted has a journal"
+stop_ctl
+
 # --- no room
 [ "$(id -u)" = 0 ] && mkdir "$T/fs" &&
 	mount -t tmpfs -o size=4m none "$T/fs" 2>/dev/null || exit 0

@@ -59,11 +59,6 @@ counts()
 settled() { [ "$(counts)" = "$want" ]; }
 running() { [ "$(disk_state "${minor[$1]}")" = running ]; }
 dead() { [ "$(disk_state "${minor[victim]}")" = dead ]; }
-client_of_the_dead()	# one of the ring goes on looking for a successor
-{
-	[ $via = nbd ] || kill -KILL "$victim"
-	wait_for 5 gone "$victim" || fail "the client of a dead disk hangs"
-}
 nothing_of_victim()
 {
 	[ -z "$(find "$RUN" -name "*[a-z]${minor[victim]}" -o \
@@ -98,7 +93,7 @@ for r in $(seq "$rounds"); do
 
 	case $mode in
 	tapdisk)
-		client_of_the_dead
+		wait_for 5 gone "$victim" || fail "the client of a dead disk hangs"
 		wait_for 5 dead || fail "death unnoticed: $(within5 tap-ctl list)"
 		wait_for 5 nothing_of_victim || fail "names of the dead: $(entries)" ;;
 	daemon|both)
@@ -109,7 +104,7 @@ for r in $(seq "$rounds"); do
 		wait_for 5 gone "$victim" || fail "the client hangs" ;;
 	esac
 	if [ "$mode" = both ]; then
-		client_of_the_dead
+		wait_for 5 gone "$victim" || fail "the client of a dead disk hangs"
 		disk_json "${minor[victim]}" >"$T/both" &&
 			within5 tap-ctl destroy -m "${minor[victim]}"
 		nothing_of_victim || fail "names of the dead: $(entries)"
