@@ -4,5 +4,5 @@
 dd if=/dev/urandom of="$T/base.img" bs=64k count=128 2>/dev/null
 tap-img create -q -f qcow2 -b "$T/base.img" -F raw "$T/a.qcow2" || fail "create"
 kill_rounds "qcow2:$T/a.qcow2"
-tap-img check -q "$T/a.qcow2" || fail "the checker finds fault: $(tap-img check "$T/a.qcow2" | tail -n 3)"
+sound "$T/a.qcow2"
 stop_ctl
