@@ -204,11 +204,17 @@ static void mark_done(struct worker_job *j)
 	tasks_wake(s, &s->drain_wait);
 }
 
-/* When neither a round nor a preparation writes to the header besides us. */
+/* When neither a round nor a preparation writes to the header besides us; and when
+ * the redo log is empty, for nobody takes up an image with the mark. */
 static void mark(struct task *t)
 {
 	struct sparse *s = container_of(t, struct sparse, mark_task);
 
+	if (!s->round.running && !redo_empty(s) && !s->round.last_err) {
+		round_start(s);
+		task_wait(t, &s->round.waiters);
+		return;
+	}
 	if (s->round.running || s->first == FIRST_RUNS) {
 		task_wait(t, s->round.running ? &s->round.waiters : &s->first_wait);
 		return;

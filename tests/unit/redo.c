@@ -5,6 +5,7 @@
  *
  * A kill is a copy: of the image and of the log, while the disk is still open. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -227,6 +228,39 @@ static void without_room_nothing_is_written(void **state)
 	redo.bytes = sizeof(area);
 }
 
+/* Nobody opens an image for writing that is marked: what was answered before has to be
+ * in it by then. */
+static void damage_is_marked_when_it_is_empty(void **state)
+{
+	unsigned char entry[8] = { 0x80, 0, 0, 0, 0, 3, 0, 0 };	/* of the L1 table */
+	unsigned char incompat[8] = { 0 };
+	struct rig g;
+	int fd;
+
+	(void)state;
+	run("qemu-io -f qcow2 -c 'write -q 0 64k' %s", image);
+	fd = open(image, O_RDWR | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, entry, 8, 0x40000 + 8), 8);
+	rig_init(&g);
+	g.env.redo = &redo;
+	redo.recover = false;
+	assert_int_equal(redo_area_prepare(&redo), 0);
+	assert_int_equal(rig_open(&g, spec, TD_NODE_NO_DIRECT), 0);
+	assert_int_equal(rig_write(&g, 1 * MiB, sizeof(buf), buf), 0);
+	assert_true(head()->tail > head()->head);
+	assert_int_equal(rig_write(&g, 64 * KiB, 512, buf), -EIO);
+	for (int i = 0; i < 10000 && !(incompat[7] & 2); i++) {
+		assert_int_equal(rig_read(&g, 0, 512, got), 0);
+		assert_int_equal(pread(fd, incompat, 8, 72), 8);
+		if (incompat[7] & 2)
+			assert_true(head()->tail == head()->head);
+	}
+	assert_true(incompat[7] & 2);
+	assert_int_equal(rig_close(&g), 0);
+	rig_free(&g);
+	close(fd);
+}
+
 static int start(void **state)
 {
 	(void)state;
@@ -264,6 +298,7 @@ int main(void)
 		cmocka_unit_test_setup(a_damaged_one_is_refused, fresh),
 		cmocka_unit_test_setup(one_of_another_image_is_refused, fresh),
 		cmocka_unit_test_setup(it_is_not_trusted_after_a_failed_flush, fresh),
+		cmocka_unit_test_setup(damage_is_marked_when_it_is_empty, fresh),
 		cmocka_unit_test_setup(without_room_nothing_is_written, fresh),
 	};
 
