@@ -229,6 +229,21 @@ static bool half_revived(struct vdisk *vd, const struct tap_hello_rsp *h)
 				(adopt_state(h) != VD_PAUSED || was != VD_PAUSED));
 }
 
+/* An open with a size is an unpause: the daemon before us died as it waited for it.
+ * What of it is to be, the memo has said (half_revived()), or it is what was. */
+static bool unpausing(struct vdisk *vd, const struct tap_hello_rsp *h,
+		      const char *spec)
+{
+	if (adopt_state(h) != VD_OPENING || !h->img.bytes || vd->state == VD_OPENING)
+		return false;
+	if (vd->state != VD_RESUMING) {
+		strcpy(vd->new_spec, *vd->spec ? vd->spec : spec);
+		vd->new_flags = *vd->spec ? vd->flags :
+				h->flags & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
+	}
+	return true;
+}
+
 static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		    const char *spec)
 {
@@ -249,6 +264,8 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		distrust(vd, why);
 		return;
 	}
+	if (unpausing(vd, h, spec))
+		state = VD_RESUMING;
 	strcpy(vd->spec, spec);
 	vd->flags = h->flags & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
 	vd->img = h->img;
@@ -265,8 +282,8 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 			take_away(vd);
 	} else if (half) {
 		names_marker_settle(vd->minor);
-	} else if (state == VD_OPENING || state == VD_PAUSING ||
-		   state == VD_CLOSING) {
+	} else if (state == VD_OPENING || state == VD_RESUMING ||
+		   state == VD_PAUSING || state == VD_CLOSING) {
 		loop_timer_set(ctl.loop, &vd->settle, SETTLE_NS);
 	}
 	if (vd->state == VD_RUNNING || vd->state == VD_PAUSED) {
@@ -323,8 +340,8 @@ void adopt_hello(struct vdisk *vd, const struct tap_hello_rsp *h,
 	}
 	/* Asked again only while something was under way. */
 	if (vd->calling || (vd->state != VD_STARTING && vd->state != VD_SILENT &&
-			    vd->state != VD_OPENING && vd->state != VD_PAUSING &&
-			    vd->state != VD_CLOSING))
+			    vd->state != VD_OPENING && vd->state != VD_RESUMING &&
+			    vd->state != VD_PAUSING && vd->state != VD_CLOSING))
 		return;
 	rebuild(vd, h, spec);
 }

@@ -130,7 +130,9 @@ static bool knows_what_it_was(struct vdisk *vd)
 	case VD_RESUMING:
 	case VD_CLOSING:
 		r->was = vd->state;
-		r->again = vd->calling ? vd->call.type : 0;
+		/* (By a daemon before us: it is still to be done.) */
+		r->again = vd->calling ? vd->call.type :
+			   vd->state == VD_RESUMING ? TAP_RESUME : 0;
 		r->len = vd->asked_len;
 		memcpy(r->body, vd->asked, sizeof(r->body));
 		return true;

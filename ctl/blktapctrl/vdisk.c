@@ -28,11 +28,12 @@ static const struct {
 } states[VD_STATES] = {
 	[VD_STARTING]	= { "is starting", TAP_ST_OPENING,
 			    B(SILENT) | B(IDLE) | B(CLOSED) | B(OPENING) |
-			    B(RUNNING) | B(PAUSING) | B(PAUSED) | B(CLOSING) |
-			    B(REVIVING) | B(DEAD) },
+			    B(RUNNING) | B(PAUSING) | B(PAUSED) | B(RESUMING) |
+			    B(CLOSING) | B(REVIVING) | B(DEAD) },
 	[VD_SILENT]	= { "does not answer", TAP_ST_RUNNING,
 			    B(IDLE) | B(CLOSED) | B(OPENING) | B(RUNNING) |
-			    B(PAUSING) | B(PAUSED) | B(CLOSING) | B(REVIVING) | B(DEAD) },
+			    B(PAUSING) | B(PAUSED) | B(RESUMING) | B(CLOSING) |
+			    B(REVIVING) | B(DEAD) },
 	[VD_IDLE]	= { "has no minor", TAP_ST_CLOSED,
 			    B(ATTACHING) | B(LEAVING) | B(DEAD) },
 	[VD_ATTACHING]	= { "is being attached", TAP_ST_OPENING,

@@ -173,6 +173,28 @@ tap-io -m 0 -c 'read 0 4k' >/dev/null || fail "the ring is not reached"
 [ -S "$RUN/nbd0.sock" ] || fail "NBD is not reached: $(names)"
 stop_ctl
 
+# --- and of an unpause, which nobody can give its file any more: it stays paused.
+start_ctl
+create "aio:$T/a.img"
+tap-ctl pause -m 0 || fail "pause"
+kill -STOP "$PID"
+tap-ctl unpause -m 0 -a "aio:$T/b.img" 2>/dev/null &
+own $!
+unpausing() { grep -qx 'state unpausing' "$RUN/disk0"; }
+wait_for 5 unpausing || fail "unpause: $(names)"
+kill9
+blktapctrl --foreground ${SAN:+--tapdisk-arg --no-sandbox} >>"$T/ctl.log" 2>&1 &
+CTL_PID=$!
+sleep 0.5
+kill -CONT "$PID"
+wait_for 9 answers || fail "not ready"
+is_paused() { [ "$(disk_state 0)" = paused ]; }
+wait_for 5 is_paused || fail "half an unpause: $(shown)"
+sleep 0.6
+tap-ctl unpause -m 0 || fail "unpause"
+[ "$(disk_json 0 | jq -r .path)" = "$T/a.img" ] || fail "unpaused: $(shown)"
+stop_ctl
+
 # --- and of a create, before its tapdisk had said a word: it goes when it speaks.
 echo stop >"$T/modes/0"
 rm -f "$T/modes/1"
