@@ -39,6 +39,13 @@ for s in TERM KILL TERM; do
 	wait_for 5 states_are "$want" || fail "$s: $(tap-ctl xen-list)"
 done
 [ "$(disks)" = 4 ] || fail "disks: $(tap-ctl list)"
+# The toolstack wants one to end, and its guest uses it still.
+device 1 51712
+meanwhile() { xenstore-write "$B/state" 5; }
+again; sleep 0.5
+logged "disconnect 1/51712" && fail "let go while the guest uses it"
+xenstore-write "$B/state" 4
+meanwhile() { :; }
 # xentop's numbers are asked for anew; nothing else was asked of a tapdisk.
 [ "$(($(log_count "hostxen:") - $(log_count "hostxen: statistics 1/51712")))" = $((calls - 1)) ] ||
 	fail "$(grep hostxen: "$T/ctl.log")"

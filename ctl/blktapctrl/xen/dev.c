@@ -40,8 +40,8 @@ static const struct {
 	unsigned to;
 	bool (*step)(struct xen_dev *d);	/* true: look again at once */
 } states[DEV_STATES] = {
-	[DEV_NEW]	 = { "new", B(WAIT) | B(CONNECTED) | B(LEAVING) | B(CLOSED) |
-			     B(GONE), step_new },
+	[DEV_NEW]	 = { "new", B(WAIT) | B(CONNECTED) | B(CLOSED) | B(GONE),
+			     step_new },
 	[DEV_WAIT]	 = { "waiting", B(CONNECTING) | B(CLOSED) | B(GONE),
 			     step_wait },
 	[DEV_CONNECTING] = { "connecting", B(WAIT) | B(CONNECTED) | B(LEAVING) |
@@ -232,6 +232,8 @@ static bool step_new(struct xen_dev *d)
 		d->minor = d->back.minor;
 	}
 	vd = disk_of(d);
+	d->mapped = vd && vd->pid == d->back.kthread &&
+		    (d->back.state == XB_CONNECTED || d->back.state == XB_CLOSING);
 	switch (d->back.state) {
 	case XB_NONE:
 		return false;	/* half made */
@@ -241,22 +243,22 @@ static bool step_new(struct xen_dev *d)
 		else
 			write_wait(d);
 		return false;
+	case XB_CLOSING:
+		if (!d->mapped && d->front.state != XB_CONNECTED) {
+			write_state(d, XB_CLOSED, DEV_CLOSED);
+			return false;
+		}
+		/* Its guest may use it still. */
+		__attribute__((fallthrough));
 	case XB_CONNECTED:
 		/* Its tapdisk serves it, whoever asked it to. */
-		d->mapped = vd && vd->pid == d->back.kthread;
 		d->lost = !d->mapped;
 		if (d->mapped)
 			log_info("%s: taken over as it is", dev_name(d));
-		dev_enter(d, DEV_CONNECTED);
-		if (d->mapped)
+		if (d->mapped && d->front.state == XB_CONNECTED)
 			stat_begin(d, disk_of(d));
+		dev_enter(d, DEV_CONNECTED);
 		return true;
-	case XB_CLOSING:
-		d->mapped = vd && vd->pid == d->back.kthread;
-		dev_enter(d, d->mapped ? DEV_LEAVING : DEV_CLOSED);
-		if (!d->mapped)
-			write_state(d, XB_CLOSED, DEV_CLOSED);
-		return d->mapped;
 	case XB_CLOSED:
 		dev_enter(d, DEV_CLOSED);
 		return true;

@@ -5,7 +5,8 @@
  *   watch.c    which devices there are            nodes.c  reading and writing them
  *   dev.c      the states of one                  disk.c   the disk below it
  *   rings.c    what its tapdisk is asked          stat.c   xentop's numbers
- *   attach.c   tap-ctl xen-attach, -detach, -list
+ *   attach.c   tap-ctl xen-attach, -detach       list.c     tap-ctl xen-list
+ *   script.c   what a node says to its script
  *
  * Events say only that something has changed: they coalesce, repeat, and come in
  * any order.  So a device that an event names is read again, whole, and what is

@@ -196,11 +196,10 @@ void rings_publish(struct xen_dev *d, const struct vdisk *vd,
 {
 	uint32_t caps = vd->img.caps;
 	bool ro = readonly(d, vd), discard = !ro && (caps & TD_CAP_DISCARD);
+	bool flush = !ro && (caps & TD_CAP_FLUSH);
 
-	/* A driver without a flush has nothing to lose; the tapdisk answers one
-	 * all the same. */
-	nodes_add(w, "feature-flush-cache", "%d", !ro);
-	nodes_add(w, "feature-barrier", "%d", !ro);
+	nodes_add(w, "feature-flush-cache", "%d", flush);
+	nodes_add(w, "feature-barrier", "%d", flush);
 	nodes_add(w, "feature-discard", "%d", discard);
 	if (discard) {
 		nodes_add(w, "discard-granularity", "%u", vd->img.phys_size);
