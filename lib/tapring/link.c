@@ -94,6 +94,9 @@ void link_free(struct tapring *r)
 static void ended(struct tapring *r, int err)
 {
 	r->error = err;
+	if (r->next_sock >= 0)
+		close(r->next_sock);
+	r->next_sock = -1;
 	wake_at(r, 1);		/* and nobody reads it: awake for ever */
 	set_link(r, LINK_ENDED);
 }
