@@ -169,11 +169,12 @@ static int conn_resolve(struct ring_port *p, const struct blkif_req *b,
 }
 
 /* Nothing is held: its memory is there as long as it is (C4). */
-static int conn_release(struct ring_port *p, void *hold, int err)
+static void conn_held(struct ring_port *p, void **hold, int *err, unsigned n)
 {
 	(void)p;
 	(void)hold;
-	return err;
+	(void)err;
+	(void)n;
 }
 
 static int conn_fetch(struct ring_port *p, const uint32_t *gref, void *to,
@@ -250,7 +251,8 @@ static void conn_stopped(struct ring_port *p)
 static const struct ring_port_ops conn_port_ops = {
 	.name		= "ring",
 	.resolve	= conn_resolve,
-	.release	= conn_release,
+	.load		= conn_held,
+	.release	= conn_held,
 	.fetch		= conn_fetch,
 	.notify		= conn_notify,
 	.arming		= conn_arming,

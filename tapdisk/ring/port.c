@@ -28,6 +28,8 @@ struct ring_req {
 	uint16_t ticket;
 	uint8_t op;
 	void *hold;			/* the owner's */
+	struct td_req *next;		/* that has ended */
+	int err;
 	struct iovec *vecs;		/* taken from the port, or NULL */
 	struct iovec iov[BLKIF_SEGS];
 };
@@ -90,13 +92,10 @@ static unsigned build_iov(struct ring_port *p, const struct blkif_req *b,
 	return n;
 }
 
-static void req_done(struct td_req *r, int err)
+static void answer(struct ring_port *p, struct td_req *r, int err)
 {
 	struct ring_req *q = r->owner;
-	struct ring_port *p = q->port;
 
-	if (q->hold)
-		err = p->ops->release(p, q->hold, err);			/* P4 */
 	if (err)
 		p->failed++;
 	if (r->op <= TD_OP_WRITE) {
@@ -109,8 +108,74 @@ static void req_done(struct td_req *r, int err)
 	if (q->vecs)
 		vecs_put(p, q->vecs);
 	td_pool_put(p->front.pool, r);
+}
+
+/* Release what has ended, and answer (P4). */
+static void answer_ended(struct ring_port *p)
+{
+	while (p->ended) {
+		struct td_req *r[RING_BATCH];
+		void *hold[RING_BATCH];
+		int err[RING_BATCH];
+		unsigned n = 0;
+
+		while (p->ended && n < RING_BATCH) {
+			struct ring_req *q = p->ended->owner;
+
+			r[n] = p->ended;
+			hold[n] = q->hold;
+			err[n++] = q->err;
+			p->ended = q->next;
+		}
+		p->ops->release(p, hold, err, n);
+		for (unsigned i = 0; i < n; i++)
+			answer(p, r[i], err[i]);
+	}
+	p->last_ended = &p->ended;
+}
+
+static void req_done(struct td_req *r, int err)
+{
+	struct ring_req *q = r->owner;
+	struct ring_port *p = q->port;
+
+	if (q->hold) {
+		q->err = err;
+		q->next = NULL;
+		*p->last_ended = r;
+		p->last_ended = &q->next;
+	} else {
+		answer(p, r, err);
+	}
 	if (p->stopping)
 		loop_defer(p->loop, &p->end);
+}
+
+/* What was taken goes to the disk, in the order of its taking. */
+static void submit_batch(struct ring_port *p)
+{
+	void *hold[RING_BATCH];
+	int err[RING_BATCH] = { 0 }, of[RING_BATCH];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->nr_batch; i++) {
+		const struct ring_req *q = p->batch[i]->owner;
+
+		of[i] = -1;
+		if (q->hold && p->batch[i]->op == TD_OP_WRITE) {
+			of[i] = (int)n;
+			hold[n++] = q->hold;
+		}
+	}
+	if (n)
+		p->ops->load(p, hold, err, n);
+	for (unsigned i = 0; i < p->nr_batch; i++) {
+		if (of[i] >= 0 && err[of[i]])
+			req_done(p->batch[i], err[of[i]]);
+		else
+			disk_submit(&p->front, p->batch[i]);
+	}
+	p->nr_batch = 0;
 }
 
 /* The segments of an indirect request, copied once, then checked. */
@@ -184,9 +249,16 @@ static void take(struct ring_port *p, struct ring *ring, const uint8_t *slot,
 	r->iov = q->vecs ? q->vecs : q->iov;
 	r->done = req_done;
 	r->owner = q;
+	r->start_ns = loop_now(p->loop);
 	if (r->op <= TD_OP_WRITE)
 		p->io[r->op].taken++;
-	disk_submit(&p->front, r);
+	if (!hold && !p->nr_batch) {
+		disk_submit(&p->front, r);
+		return;
+	}
+	p->batch[p->nr_batch++] = r;
+	if (p->nr_batch == RING_BATCH)
+		submit_batch(p);
 }
 
 void ring_port_break(struct ring_port *p, const char *why)
@@ -221,14 +293,17 @@ static bool port_submit(struct loop_hook *h)
 			any = true;
 		}
 	}
+	if (p->nr_batch)
+		submit_batch(p);
 	return any;
 }
 
 static bool port_push(struct loop_hook *h)
 {
 	struct ring_port *p = container_of(h, struct ring_port, push);
-	bool any = false;
+	bool any = p->ended;
 
+	answer_ended(p);
 	for (unsigned i = 0; i < p->nr_rings; i++) {
 		if (!ring_unpushed(&p->ring[i]))
 			continue;
@@ -296,6 +371,7 @@ static void port_resume(struct disk_front *f)
 
 	if (p->stopping)
 		return;
+	answer_ended(p);	/* requests must be idle */
 	if (disk_front_bind(f)) {
 		ring_port_break(p, "out of memory");
 		return;
@@ -362,6 +438,7 @@ bool ring_port_disk_ready(const struct disk *d)
 /* Leave the disk as soon as nothing of ours is in it. */
 static bool port_leave(struct ring_port *p)
 {
+	answer_ended(p);
 	if (td_pool_used(p->front.pool) || p->front.inflight)
 		return false;
 	if (!list_empty(&p->front.link))
@@ -397,6 +474,7 @@ int ring_port_start(struct ring_port *p, const struct ring_port_ops *ops,
 	p->ops = ops;
 	p->loop = l;
 	p->nr_rings = nr_rings;
+	p->last_ended = &p->ended;
 	p->limits.max_indirect = max_indirect;
 	for (unsigned i = 0; i < nr_rings; i++)
 		n += ring_slots(&p->ring[i]);

@@ -20,17 +20,21 @@
 
 struct ring_port;
 
+#define RING_BATCH 32u
+
 /* All required, but stats. */
 struct ring_port_ops {
 	const char *name;		/* of the front, in statistics */
 	/* The data of b: page[i] = 4096 bytes that stand for b->gref[i], until
-	 * release(p, *hold) if *hold is set, else as long as p is.  0 or
-	 * -errno. */
+	 * *hold is released if it is set, else as long as p is.  0 or -errno. */
 	int (*resolve)(struct ring_port *p, const struct blkif_req *b,
 		       void **page, void **hold);
-	/* That request has ended with err: give the guest what is its.  What
-	 * the guest is told: 0 or -errno. */
-	int (*release)(struct ring_port *p, void *hold, int err);
+	/* What held writes carry is needed now: err[i] = 0 or -errno.  Many at
+	 * once, RING_BATCH at most. */
+	void (*load)(struct ring_port *p, void **hold, int *err, unsigned n);
+	/* Requests have ended with err[i]: what they read is the guest's, and
+	 * err[i] becomes what it is told.  Many at once. */
+	void (*release)(struct ring_port *p, void **hold, int *err, unsigned n);
 	/* Copy the first len bytes of the pages gref[].  0 or -errno. */
 	int (*fetch)(struct ring_port *p, const uint32_t *gref, void *to,
 		     size_t len);
@@ -66,6 +70,12 @@ struct ring_port {
 	const char *broken;	/* why, or NULL */
 	struct blkif_limits limits;
 	struct ring ring[TAPRING_MAX_QUEUES];
+
+	/* Taken, in order, but not given to the disk yet: they need load(). */
+	struct td_req *batch[RING_BATCH];
+	unsigned nr_batch;
+	/* Ended, held: released and answered before the next push. */
+	struct td_req *ended, **last_ended;
 
 	struct loop_hook submit, push, poll, sleep;
 	struct loop_work end;

@@ -173,20 +173,24 @@ static int vbd_resolve(struct ring_port *p, const struct blkif_req *b,
 		       void **page, void **hold)
 {
 	struct vbd *v = vbd_of(p);
-	int err = xen_pages_hold(v->pages, b, loop_now(p->loop), page, hold);
 
+	*hold = xen_pages_hold(v->pages, b, loop_now(p->loop), page);
 	p->full = xen_pages_full(v->pages);
 	v->waited += p->full;
-	return err;
+	return 0;
 }
 
-static int vbd_release(struct ring_port *p, void *hold, int err)
+static void vbd_load(struct ring_port *p, void **hold, int *err, unsigned n)
+{
+	xen_pages_load(vbd_of(p)->pages, hold, err, n);
+}
+
+static void vbd_release(struct ring_port *p, void **hold, int *err, unsigned n)
 {
 	struct vbd *v = vbd_of(p);
 
-	err = xen_pages_release(v->pages, hold, err, loop_now(p->loop));
+	xen_pages_release(v->pages, hold, err, n, loop_now(p->loop));
 	p->full = xen_pages_full(v->pages);
-	return err;
 }
 
 static int vbd_fetch(struct ring_port *p, const uint32_t *gref, void *to, size_t len)
@@ -248,6 +252,7 @@ static void vbd_stats(struct ring_port *p, json_t *into)
 static const struct ring_port_ops vbd_port_ops = {
 	.name		= "xen",
 	.resolve	= vbd_resolve,
+	.load		= vbd_load,
 	.release	= vbd_release,
 	.fetch		= vbd_fetch,
 	.notify		= vbd_notify,

@@ -210,31 +210,22 @@ static void copy_add(struct xen_pages *p, unsigned n, bool to_guest,
 	c->len = (uint16_t)len;
 }
 
-static int copy_do(struct xen_pages *p, unsigned n)
+/* All n; the status of each is in its place. */
+static void copy_do(struct xen_pages *p, unsigned n)
 {
-	int err = 0;
+	bool failed = xengnttab_grant_copy(xen_host.gnt, n, p->copy);
 
-	if (!n)
-		return 0;
 	p->counts.copied += n;
-	if (xengnttab_grant_copy(xen_host.gnt, n, p->copy)) {
-		p->counts.failed++;
-		return -EFAULT;
-	}
 	for (unsigned i = 0; i < n; i++) {
-		if (p->copy[i].status == GNTST_okay)
-			continue;
-		p->counts.failed++;
-		err = -EFAULT;
+		if (failed)
+			p->copy[i].status = GNTST_general_error;
+		p->counts.failed += p->copy[i].status != GNTST_okay;
 	}
-	return err;
 }
 
 /* What of a hold is in pages of ours. */
-static int copy_held(struct xen_pages *p, const struct hold *h)
+static unsigned copy_add_held(struct xen_pages *p, unsigned n, const struct hold *h)
 {
-	unsigned n = 0;
-
 	for (unsigned i = 0; i < h->nr; i++) {
 		const struct piece *e = &h->piece[i];
 		unsigned offset = e->first * BLKIF_SECTOR;
@@ -244,7 +235,46 @@ static int copy_held(struct xen_pages *p, const struct hold *h)
 				 (char *)page_at(p, e->at) + offset,
 				 (e->last - e->first + 1u) * BLKIF_SECTOR);
 	}
-	return copy_do(p, n);
+	return n;
+}
+
+/* Did the copies from *n on that are h's go well? */
+static int copy_verdict(const struct xen_pages *p, unsigned *n, const struct hold *h)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < h->nr; i++)
+		if (!(h->piece[i].at & PIECE_GRANT) &&
+		    p->copy[(*n)++].status != GNTST_okay)
+			err = -EFAULT;
+	return err;
+}
+
+/* Many holds in one call: those without an error, of one direction. */
+static void copy_held(struct xen_pages *p, void **hold, int *err, unsigned nr,
+		      bool to_guest)
+{
+	const struct hold *h;
+
+	for (unsigned i = 0; i < nr; ) {
+		unsigned first = i, n = 0, at = 0;
+
+		for (; i < nr; i++) {
+			h = hold[i];
+			if (err[i] || h->read != to_guest)
+				continue;
+			if (n + h->nr > ARRAY_SIZE(p->copy))
+				break;
+			n = copy_add_held(p, n, h);
+		}
+		if (n)
+			copy_do(p, n);
+		for (; first < i; first++) {
+			h = hold[first];
+			if (!err[first] && h->read == to_guest)
+				err[first] = copy_verdict(p, &at, h);
+		}
+	}
 }
 
 /* Requests. */
@@ -275,12 +305,11 @@ static void hold_end(struct xen_pages *p, struct hold *h, uint64_t now)
 	p->free_holds = h;
 }
 
-int xen_pages_hold(struct xen_pages *p, const struct blkif_req *b, uint64_t now,
-		   void **page, void **hold)
+void *xen_pages_hold(struct xen_pages *p, const struct blkif_req *b, uint64_t now,
+		     void **page)
 {
 	struct hold *h = hold_new(p);
 	unsigned hint = 0;
-	int err;
 
 	ASSERT(b->nr_segs <= p->segs);
 	h->nr = (uint16_t)b->nr_segs;
@@ -301,22 +330,20 @@ int xen_pages_hold(struct xen_pages *p, const struct blkif_req *b, uint64_t now,
 		e->first = b->span[i].first;
 		e->last = b->span[i].last;
 	}
-	err = h->read ? 0 : copy_held(p, h);
-	if (err)
-		hold_end(p, h, now);
-	else
-		*hold = h;
-	return err;
+	return h;
 }
 
-int xen_pages_release(struct xen_pages *p, void *hold, int err, uint64_t now)
+void xen_pages_load(struct xen_pages *p, void **hold, int *err, unsigned n)
 {
-	struct hold *h = hold;
+	copy_held(p, hold, err, n, false);
+}
 
-	if (!err && h->read)
-		err = copy_held(p, h);
-	hold_end(p, h, now);
-	return err;
+void xen_pages_release(struct xen_pages *p, void **hold, int *err, unsigned n,
+		       uint64_t now)
+{
+	copy_held(p, hold, err, n, true);
+	for (unsigned i = 0; i < n; i++)
+		hold_end(p, hold[i], now);
 }
 
 int xen_pages_fetch(struct xen_pages *p, const uint32_t *gref, void *to,
@@ -336,7 +363,12 @@ int xen_pages_fetch(struct xen_pages *p, const uint32_t *gref, void *to,
 		memcpy((char *)to + at, g->page, part);
 		grant_put(p, g, now);
 	}
-	return copy_do(p, n);
+	if (n)
+		copy_do(p, n);
+	while (n)
+		if (p->copy[--n].status != GNTST_okay)
+			return -EFAULT;
+	return 0;
 }
 
 bool xen_pages_full(const struct xen_pages *p)

@@ -35,10 +35,12 @@ struct xen_pages *xen_pages_new(unsigned domid, bool persistent, unsigned queues
 bool xen_pages_shrink(struct xen_pages *p);
 void xen_pages_free(struct xen_pages *p);	/* unmaps what is left */
 
-/* What resolve, release and fetch of port.h promise; now: ns. */
-int xen_pages_hold(struct xen_pages *p, const struct blkif_req *b, uint64_t now,
-		   void **page, void **hold);
-int xen_pages_release(struct xen_pages *p, void *hold, int err, uint64_t now);
+/* What resolve, load, release and fetch of port.h promise; now: ns. */
+void *xen_pages_hold(struct xen_pages *p, const struct blkif_req *b, uint64_t now,
+		     void **page);
+void xen_pages_load(struct xen_pages *p, void **hold, int *err, unsigned n);
+void xen_pages_release(struct xen_pages *p, void **hold, int *err, unsigned n,
+		       uint64_t now);
 int xen_pages_fetch(struct xen_pages *p, const uint32_t *gref, void *to,
 		    size_t len, uint64_t now);
 

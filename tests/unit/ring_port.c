@@ -103,8 +103,8 @@ static uint8_t *page(unsigned n)
 }
 
 /* What is held; in a bounce of its own if asked to. */
-static unsigned holds, released;
-static int release_err;
+static unsigned holds, released, loads;
+static int release_err, load_err;
 static bool holding;
 
 static int be_resolve(struct ring_port *p, const struct blkif_req *b, void **to,
@@ -123,14 +123,28 @@ static int be_resolve(struct ring_port *p, const struct blkif_req *b, void **to,
 	return 0;
 }
 
-static int be_release(struct ring_port *p, void *held_it, int err)
+static void be_load(struct ring_port *p, void **held_it, int *err, unsigned n)
 {
-	assert_ptr_equal(held_it, &holds);
-	assert_true(holds > 0);
-	holds--;
-	released++;
+	(void)p;
+	loads++;
+	for (unsigned i = 0; i < n; i++) {
+		assert_ptr_equal(held_it[i], &holds);
+		assert_int_equal(err[i], 0);
+		err[i] = load_err;
+	}
+}
+
+static void be_release(struct ring_port *p, void **held_it, int *err, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		assert_ptr_equal(held_it[i], &holds);
+		assert_true(holds > 0);
+		holds--;
+		released++;
+		if (!err[i])
+			err[i] = release_err;
+	}
 	p->full = false;
-	return err ? err : release_err;
 }
 
 static int be_fetch(struct ring_port *p, const uint32_t *gref, void *to, size_t len)
@@ -184,7 +198,8 @@ static void be_stopped(struct ring_port *p)
 }
 
 static const struct ring_port_ops be_ops = {
-	.name = "test", .resolve = be_resolve, .release = be_release,
+	.name = "test", .resolve = be_resolve, .load = be_load,
+	.release = be_release,
 	.fetch = be_fetch, .notify = be_notify, .arming = be_arming,
 	.resized = be_resized, .hang_up = be_hang_up, .stopped = be_stopped,
 };
@@ -519,6 +534,45 @@ static void what_is_held_is_released_and_a_full_owner_is_waited_for(void **state
 	assert_int_equal(port->io[TD_OP_READ].done, 6);
 	assert_int_equal(port->io[TD_OP_READ].sectors, 6 * 8);
 	release_err = 0;
+	/* Nor does what cannot be had of it reach the disk: others do, in order. */
+	load_err = -EFAULT;
+	image[0] = 0;
+	request(0, BLKIF_OP_WRITE, 7, 0, 1);
+	request(0, BLKIF_OP_READ, 8, 0, 1);
+	settle();
+	assert_int_equal(sring(0)->rsp_prod, 9);
+	for (unsigned i = 7; i < 9; i++)
+		assert_int_equal(answer(0, i).status, answer(0, i).id == 7 ? -1 : 0);
+	assert_int_equal(holds, 0);
+	load_err = 0;
+	holding = false;
+}
+
+static void held_writes_are_loaded_together_and_keep_their_order(void **state)
+{
+	(void)state;
+	holding = true;
+	holds = 10;		/* far from full */
+	loads = released = 0;
+	for (unsigned i = 0; i < 6; i++)
+		request(0, BLKIF_OP_WRITE, i, i * 8, 1);
+	hold = true;
+	request(0, BLKIF_OP_FLUSH, 6, 0, 0);
+	request(0, BLKIF_OP_WRITE, 7, 64, 1);
+	settle();
+	assert_int_equal(loads, 1);
+	assert_int_equal(nr_held, 8);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(held[i]->op, i == 6 ? TD_OP_FLUSH : TD_OP_WRITE);
+		assert_int_equal(held[i]->offset, i == 6 ? 0 : i == 7 ? 32768 :
+				 i * 4096);
+	}
+	let_go();
+	settle();
+	assert_int_equal(sring(0)->rsp_prod, 8);
+	assert_int_equal(released, 7);
+	assert_int_equal(holds, 10);
+	holds = 0;
 	holding = false;
 }
 
@@ -566,6 +620,7 @@ int main(void)
 		TEST(full_rings_are_served),
 		TEST(a_doorbell_is_asked_for_only_before_sleeping),
 		TEST(what_is_held_is_released_and_a_full_owner_is_waited_for),
+		TEST(held_writes_are_loaded_together_and_keep_their_order),
 		TEST(a_ring_that_may_not_write_does_not),
 	};
 

@@ -41,7 +41,7 @@ static unsigned mapped[GREFS], nr_mapped, map_calls, unmap_calls;
 static unsigned fail_map_after;	/* so many succeed; 0: all */
 static bool bad[GREFS], dead;
 static struct { void *at; unsigned n; uint32_t ref[16]; } maps[GREFS];
-static unsigned bound, bind_fails, notes, unmasked, copies;
+static unsigned bound, bind_fails, notes, unmasked, copies, copy_calls;
 static int events_fd, pending[8];
 static unsigned nr_pending;
 
@@ -105,6 +105,7 @@ int xengnttab_grant_copy(xengnttab_handle *h, uint32_t n,
 			 xengnttab_grant_copy_segment_t *c)
 {
 	(void)h;
+	copy_calls++;
 	for (uint32_t i = 0; i < n; i++) {
 		bool out = c[i].flags == GNTCOPY_dest_gref;
 		uint32_t ref = out ? c[i].dest.foreign.ref :
@@ -745,6 +746,40 @@ static void a_domain_that_dies(void **state)
 	assert_int_equal(gone, 1);
 }
 
+/* One call for many, and a bad one among them is its own. */
+static void what_is_due_together_is_copied_together(void **state)
+{
+	struct blkif_rsp64 r;
+
+	(void)state;
+	connect_it(0);
+	bad[DATA + 40] = true;
+	for (unsigned round = 0; round < 2; round++) {
+		copy_calls = 0;
+		for (unsigned i = 0; i < 32; i++) {
+			memset(page(DATA + 2 * i), round ? 0 : (int)i + 1, 8192);
+			request(0, round ? BLKIF_OP_READ : BLKIF_OP_WRITE, i * 16,
+				DATA + 2 * i, 2);
+		}
+		last_answer(0);
+		assert_int_equal(copy_calls, 1);
+		for (unsigned i = 0; i < 32; i++) {
+			memcpy(&r, slot(0, round * 32 + i), sizeof(r));
+			assert_int_equal(r.status, r.id % 32 == 20 ? -1 : 0);
+			if (i != 20)
+				assert_int_equal(page(DATA + 2 * i)[8191], i + 1);
+			assert_int_equal(image[i * 8192 + 8191],
+					 i == 20 ? 0 : i + 1);
+		}
+	}
+	/* More than one call takes. */
+	copy_calls = 0;
+	for (unsigned i = 0; i < 5; i++)
+		indirect(0, BLKIF_OP_READ, i * 8, LIST + i, DATA + 50, 100);
+	assert_int_equal(last_answer(0), 0);
+	assert_int_equal(copy_calls, 5 + 3);
+}
+
 static void more_than_there_is_room_for_waits(void **state)
 {
 	(void)state;
@@ -977,6 +1012,7 @@ int main(void)
 		TEST(leaving_waits_for_what_is_in_flight),
 		TEST(a_broken_ring_is_told_when_it_is_unmapped),
 		TEST(a_domain_that_dies),
+		TEST(what_is_due_together_is_copied_together),
 		TEST(more_than_there_is_room_for_waits),
 		TEST(a_guest_that_may_not_write),
 		TEST(events_wake_and_counters_are_shown),
