@@ -278,7 +278,7 @@ static void events_ready(struct loop_fd *f, uint32_t events)
 	}
 }
 
-static int listen(struct xen_rings *x)
+static int listen_events(struct xen_rings *x)
 {
 	int err;
 
@@ -382,7 +382,7 @@ static int start(struct xen_rings *x, struct vbd *v,
 	v->pages = xen_pages_new(c->vbd.domid, c->flags & TAP_XEN_PERSISTENT,
 				 c->queues, c->queues * ring_slots(&v->port.ring[0]),
 				 segs);
-	err = v->pages ? listen(x) : -ENOMEM;
+	err = v->pages ? listen_events(x) : -ENOMEM;
 	if (err)
 		return err;
 	v->port.rdonly = c->flags & TAP_XEN_READONLY;
