@@ -231,7 +231,7 @@ static void test_spec(void **state)
 		{ "ram:1G", "ram:1G" },
 	};
 	static const char *const bad[] = { "", "tap:", "aio:", "nonsense", "a b:/c" };
-	char spec[TAP_TEXT_MAX + 1];
+	char spec[TAP_TEXT_MAX + 1], big[TAP_TEXT_MAX + 2];
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
@@ -240,6 +240,14 @@ static void test_spec(void **state)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_false(xen_spec(bad[i], spec));
+	/* xenstore has room for more than a message. */
+	memset(big, 'x', sizeof(big));
+	memcpy(big, "aio:/", 5);
+	big[TAP_TEXT_MAX + 1] = '\0';
+	assert_false(xen_spec(big, spec));
+	assert_false(xen_spec(big + 4, spec));
+	big[TAP_TEXT_MAX] = '\0';
+	assert_true(xen_spec(big, spec));
 }
 
 static void test_vdev(void **state)

@@ -288,7 +288,7 @@ bool xen_spec(const char *params, char *spec)
 		sprintf(spec, "aio:%s", params);
 		return true;
 	}
-	if (!n || !params[n + 1])
+	if (!n || !params[n + 1] || strlen(params) > TAP_TEXT_MAX)
 		return false;
 	strcpy(spec, params);
 	return true;
