@@ -85,6 +85,7 @@ number() { echo "$2" | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\([0-9]*\).*/\1/p";
 # --- guests -----------------------------------------------------------------
 
 # guest_config NAME [DISK...]: an xl configuration.
+# 224 MiB: a front end with 16 pages of ring keeps 64 of them for its grants.
 guest_config()
 {
 	local name=$1 disks='' d
@@ -96,7 +97,7 @@ guest_config()
 	kernel = "/disk/vmlinux"
 	ramdisk = "/disk/domu.cpio"
 	extra = "console=hvc0 quiet mitigations=off random.trust_cpu=on nokaslr cryptomgr.notests audit=0 ${GUEST_ARGS:-}"
-	memory = ${GUEST_MEMORY:-144}
+	memory = ${GUEST_MEMORY:-224}
 	vcpus = ${GUEST_VCPUS:-2}
 	disk = [ $disks ]
 	on_crash = "destroy"
