@@ -296,7 +296,7 @@ class Formats:
                 ("raw to qcow2", ("raw", "qcow2"), raw, q2, [], 1, self.pairs),
                 ("qcow2 to raw", ("qcow2", "raw"), q2, back, [], 1, self.pairs),
                 ("raw to compressed qcow2", ("raw", "qcow2"), raw, q2, ["-c"], 1.5,
-                 min(self.pairs, 3))):
+                 min(self.pairs, 12))):
             ratios = []
             for i in range(max(1, n // 4)):
                 took = {}
@@ -305,6 +305,10 @@ class Formats:
                            fmt[1], "-t", "none", "-T", "none", "-m", "16"] + more
                     if "-c" not in more:
                         cmd.append("-W")
+                    # Freeing what was there before can take seconds.
+                    if os.path.exists(dst):
+                        os.unlink(dst)
+                    os.sync()
                     t = time.monotonic()
                     subprocess.run(cmd + [src, dst], check=True,
                                    capture_output=True)
