@@ -8,10 +8,11 @@
 #include "drivers.h"
 
 extern const struct td_format_tool td_raw_tool, td_qcow2_tool, td_qcow_tool,
-	td_vmdk_tool;
+	td_vmdk_tool, td_luks_tool;
 
 const struct td_format_tool *const td_format_tools[] = {
-	&td_raw_tool, &td_qcow2_tool, &td_qcow_tool, &td_vmdk_tool, NULL
+	&td_raw_tool, &td_qcow2_tool, &td_qcow_tool, &td_vmdk_tool,
+	&td_luks_tool, NULL
 };
 
 const struct td_format_tool *td_format_find(const char *name)

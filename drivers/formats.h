@@ -72,6 +72,8 @@ struct td_format_tool {
 	bool (*probe)(const void *head, size_t len);
 	/* Write an image into a store, which reads as zeroes unless it is a device. */
 	int (*create)(struct td_node *store, const struct td_format_make *m);
+	/* What was never written is not zeroes: who copies writes them too. */
+	bool noise;
 	/* All below are optional.  measure: bytes of the file of such an image with
 	 * so many bytes of data in it. */
 	int (*measure)(const struct td_format_make *m, uint64_t data, uint64_t *bytes);

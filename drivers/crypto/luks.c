@@ -331,6 +331,46 @@ static struct luks_limits limits_of(const struct luks_limits *given)
 	return l;
 }
 
+static void tell(const struct luks_header *h, struct luks_about *a)
+{
+	*a = (struct luks_about){
+		.info = h->info, .key_len = h->data.key_len, .sector = h->sector,
+		.iterations = h->kdf.iterations, .n_slots = h->n_slots,
+	};
+	a->info.version = h->version;
+	snprintf(a->cipher, sizeof(a->cipher), "%s", h->data.cipher);
+	snprintf(a->mode, sizeof(a->mode), "%s", h->data.mode);
+	snprintf(a->hash, sizeof(a->hash), "%s", h->kdf.hash);
+	snprintf(a->uuid, sizeof(a->uuid), "%s", h->uuid);
+	for (unsigned i = 0; i < h->n_slots; i++) {
+		a->slot[i].active = h->slots[i].active;
+		a->slot[i].iterations = h->slots[i].kdf.iterations;
+		a->slot[i].at = h->slots[i].at;
+	}
+}
+
+int crypt_luks_about(const struct luks_io *io, struct luks_about *a, char *why,
+		     size_t why_len)
+{
+	struct luks_limits l = limits_of(NULL);
+	struct luks_header *h = calloc(1, sizeof(*h));
+	int err;
+
+	if (!h) {
+		snprintf(why, why_len, "no memory");
+		return -ENOMEM;
+	}
+	h->why = why;
+	h->why_len = why_len;
+	err = read_header(h, io, false);
+	if (!err)
+		err = check(h, io->bytes, false, &l);
+	if (!err)
+		tell(h, a);
+	free(h);
+	return err;
+}
+
 int crypt_luks_open(const struct luks_io *io, bool detached,
 		    const struct td_secret *secrets, unsigned n_secrets,
 		    const struct luks_limits *limits, struct luks_info *info,

@@ -50,6 +50,24 @@ int crypt_luks_open(const struct luks_io *io, bool detached,
 		    const struct luks_limits *limits, struct luks_info *info,
 		    struct crypt **c, char *why, size_t why_len);
 
+/* What a header says of itself to who has no passphrase. */
+struct luks_about {
+	struct luks_info info;
+	char cipher[64], mode[64], hash[64];	/* as in the header */
+	size_t key_len;
+	uint32_t sector;
+	char uuid[40];
+	uint64_t iterations;		/* of the digest of the key */
+	unsigned n_slots;
+	struct {
+		bool active;
+		uint64_t iterations, at;
+	} slot[32];
+};
+/* 0, or as crypt_luks_open(). */
+int crypt_luks_about(const struct luks_io *io, struct luks_about *a, char *why,
+		     size_t why_len);
+
 /* A new header with one slot; what is NULL or 0 has the default of qemu-img. */
 struct luks_format {
 	unsigned version;	/* 1 (default), 2 */
@@ -60,6 +78,15 @@ struct luks_format {
 	uint32_t sector;	/* version 2: bytes of an encrypted sector; 512 */
 	unsigned iter_ms;	/* how long trying a passphrase takes; 2000 */
 };
+
+/* The options of qemu-img, NULL where they are not given: "aes-256", "xts", "plain64",
+ * ... in the words of a header.  NULL, or what is wrong with them. */
+struct luks_words {
+	const char *cipher_alg, *cipher_mode, *ivgen_alg, *ivgen_hash_alg, *hash_alg,
+		*iter_time;
+	char mode[64];			/* room that f->mode points to */
+};
+const char *crypt_luks_words(struct luks_words *w, struct luks_format *f);
 
 /* How many bytes the header takes, payload excluded: where data begins.  0 if
  * that is no format (crypt_luks_format() says why). */

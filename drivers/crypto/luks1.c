@@ -55,7 +55,6 @@ static int parse_slot(struct luks_header *h, unsigned i, const unsigned char *p)
 
 int luks1_parse(struct luks_header *h, const unsigned char *first)
 {
-	char uuid[UUID];
 	int err;
 
 	h->end = LUKS1_BYTES;
@@ -68,7 +67,7 @@ int luks1_parse(struct luks_header *h, const unsigned char *first)
 	if (!err)
 		err = get_name(h, first + AT_HASH, NAME, "hash name", h->kdf.hash);
 	if (!err)
-		err = get_name(h, first + AT_UUID, UUID, "uuid", uuid);
+		err = get_name(h, first + AT_UUID, UUID, "uuid", h->uuid);
 	if (err)
 		return err;
 	h->data.key_len = get_be32(first + AT_KEY_BYTES);

@@ -160,6 +160,7 @@ int luks2_read(struct luks_header *h, const struct luks_io *io)
 	h->version = 2;
 	c = newest(h, &first, &second);
 	h->end = 2 * (uint64_t)c->size;
+	memcpy(h->uuid, c->bytes + LUKS2_UUID, sizeof(h->uuid));
 	err = luks2_parse_json(h, (const char *)c->bytes + LUKS2_BIN_BYTES,
 			       c->size - LUKS2_BIN_BYTES);
 	free(first.bytes);

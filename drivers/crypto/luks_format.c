@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/size.h"
 #include "crypto/crypt.h"
 #include "crypto/hash.h"
 #include "crypto/kdf.h"
@@ -174,6 +175,29 @@ uint64_t crypt_luks_header_bytes(const struct luks_format *given)
 	char why[128];
 
 	return check(&f, why, sizeof(why)) ? 0 : payload(&f);
+}
+
+const char *crypt_luks_words(struct luks_words *w, struct luks_format *f)
+{
+	const char *alg = w->cipher_alg, *mode = w->cipher_mode ? w->cipher_mode : "xts";
+	bool small = alg && !strcmp(alg, "aes-128"), xts = !strcmp(mode, "xts");
+	uint64_t ms = 0;
+
+	if (alg && !small && strcmp(alg, "aes-256"))
+		return "cipher-alg is aes-256 or aes-128";
+	if (w->iter_time && (uint_parse(w->iter_time, 3600000, &ms) || !ms))
+		return "iter-time is a number of milliseconds";
+	if (w->ivgen_alg && !strcmp(w->ivgen_alg, "essiv"))
+		snprintf(w->mode, sizeof(w->mode), "%s-essiv:%s", mode,
+			 w->ivgen_hash_alg ? w->ivgen_hash_alg : "sha256");
+	else
+		snprintf(w->mode, sizeof(w->mode), "%s-%s", mode,
+			 w->ivgen_alg ? w->ivgen_alg : "plain64");
+	*f = (struct luks_format){
+		.version = 1, .cipher = "aes", .mode = w->mode, .hash = w->hash_alg,
+		.key_len = (small ? 16u : 32u) * (xts ? 2 : 1), .iter_ms = (unsigned)ms,
+	};
+	return crypt_luks_header_bytes(f) ? NULL : "there is no such encryption";
 }
 
 static int write_zeroes(const struct luks_io *io, uint64_t len)

@@ -67,6 +67,7 @@ struct luks_header {
 	struct luks_cipher data;
 	uint32_t sector;
 	struct luks_info info;
+	char uuid[40];
 	char *why;			/* the caller's */
 	size_t why_len;
 };

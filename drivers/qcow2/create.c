@@ -52,7 +52,7 @@ struct create {
 	struct qcow2_dims d;
 	bool prealloc, encrypted;
 	struct luks_format luks;
-	char cipher_mode[64];
+	struct luks_words words;
 
 	/* Clusters, from 0 on. */
 	uint64_t reft, blocks, blocks_at, luks_at, l1_at, l1, l2_at, l2, data_at, end;
@@ -157,33 +157,21 @@ static int take_backing(struct create *k)
 
 static int take_luks(struct create *k)
 {
-	const char *alg = value(k, "encrypt.cipher-alg");
-	const char *mode = value(k, "encrypt.cipher-mode");
-	const char *iv = value(k, "encrypt.ivgen-alg");
-	const char *iv_hash = value(k, "encrypt.ivgen-hash-alg");
-	const char *ms = value(k, "encrypt.iter-time");
-	bool xts = !mode || !strcmp(mode, "xts"), small;
-	uint64_t n = 0;
+	struct luks_words *w = &k->words;
+	const char *why;
 
-	small = alg && !strcmp(alg, "aes-128");
-	if (alg && !small && strcmp(alg, "aes-256"))
-		return refuse(k, "encrypt.cipher-alg is aes-256 or aes-128");
-	if (ms && (uint_parse(ms, 3600000, &n) || !n))
-		return refuse(k, "encrypt.iter-time is a number of milliseconds");
-	if (iv && !strcmp(iv, "essiv"))
-		snprintf(k->cipher_mode, sizeof(k->cipher_mode), "%s-essiv:%s",
-			 mode ? mode : "xts", iv_hash ? iv_hash : "sha256");
-	else
-		snprintf(k->cipher_mode, sizeof(k->cipher_mode), "%s-%s",
-			 mode ? mode : "xts", iv ? iv : "plain64");
-	k->luks = (struct luks_format){
-		.version = 1, .cipher = "aes", .mode = k->cipher_mode,
-		.hash = value(k, "encrypt.hash-alg"),
-		.key_len = (small ? 16u : 32u) * (xts ? 2 : 1), .iter_ms = (unsigned)n,
+	*w = (struct luks_words){
+		.cipher_alg = value(k, "encrypt.cipher-alg"),
+		.cipher_mode = value(k, "encrypt.cipher-mode"),
+		.ivgen_alg = value(k, "encrypt.ivgen-alg"),
+		.ivgen_hash_alg = value(k, "encrypt.ivgen-hash-alg"),
+		.hash_alg = value(k, "encrypt.hash-alg"),
+		.iter_time = value(k, "encrypt.iter-time"),
 	};
+	why = crypt_luks_words(w, &k->luks);
+	if (why)
+		return refuse(k, why);
 	k->h.crypto_length = crypt_luks_header_bytes(&k->luks);
-	if (!k->h.crypto_length)
-		return refuse(k, "there is no such encryption");
 	return 0;
 }
 

@@ -150,12 +150,14 @@ static int open_dst(struct convert *v, uint64_t size, struct img *dst)
 	return ST_OK;
 }
 
-/* What is made anew reads as zeroes, but for the sectors of a device. */
+/* What is made anew reads as zeroes, but for the sectors of a device, and what is
+ * decrypted without ever having been encrypted. */
 static bool starts_zero(const struct convert *v, const struct img *dst)
 {
 	if (v->no_create)
 		return v->target_zero;
-	return !v->make.backing && !(img_is_raw(dst) && img_is_device(dst));
+	return !v->make.backing && !(img_is_raw(dst) && img_is_device(dst)) &&
+	       !(dst->tool && dst->tool->noise);
 }
 
 static int copy(struct convert *v, struct img *src, unsigned n, struct img *dst,
