@@ -19,7 +19,9 @@
  *
  *  Blocking slots (open, opened, first_write, close, resize) run in a worker while
  *  no request is under way.  They read and write with sparse_pread() and
- *  sparse_pwrite(), straight down the page, and may allocate memory.
+ *  sparse_pwrite(), straight down the page, and may allocate memory.  The process
+ *  may be killed between any two writes: what is written by then must do, as after
+ *  a power cut.
  *
  *  Restartable slots (map, link, unmap, claim, release) run in the loop, many
  *  times a millisecond.  They look at tables by sparse_get(), which answers: here
@@ -28,7 +30,9 @@
  *  come.  So: get everything first, change after that; a call that has changed
  *  anything returns 0.  (Except that a new table may be put where there was none,
  *  or a copy where there was the original: it says the same, so the call may
- *  still wait after that.)  One call uses at most SPARSE_HOLD slices and allocates
+ *  still wait after that.)  What a call has changed counts as a whole when it
+ *  ends: who takes over from a process that was killed in it finds none of it, and
+ *  all of it else (redo.c).  One call uses at most SPARSE_HOLD slices and allocates
  *  no memory.
  *
  * All of it belongs to the loop's thread, except blocking slots and transforms.

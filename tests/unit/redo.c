@@ -30,7 +30,7 @@ static unsigned char area[REDO_AREA_MIN] __attribute__((aligned(4096)));
 static struct td_redo redo = { .area = area, .bytes = sizeof(area) };
 static char buf[64 * KiB], got[64 * KiB];
 
-static void run(const char *fmt, ...)
+static void __attribute__((format(printf, 1, 2))) run(const char *fmt, ...)
 {
 	char cmd[1000];
 	va_list ap;
