@@ -71,6 +71,17 @@ device 1 51744; await_state 2; front_rings; await_state 4; front 4
 device 1 51760; await_state 4; logged "disconnect 1/51760" || fail "not begun anew"
 device 1 51776; await_state 4; front 4
 
+note "xenstored answers late: nobody knows yet which disks are referred to"
+pid=$(xs kthread-pid)
+kill_ctl KILL
+kill -STOP "$XS_PID"
+start_xen_ctl
+sleep 6
+tap-ctl list -p "$pid" | grep -q state=0 || fail "a guest's disk: $(tap-ctl list)"
+kill -CONT "$XS_PID"
+sleep 0.3
+[ "$(xs kthread-pid)" = "$pid" ] || fail "another tapdisk than $pid"
+
 note "xenstored ends, and another begins with what there was"
 xenstore-ls -f / | sed -n 's/^\(\/local.*\) = "\(.*\)"$/\1 \2/p' >"$T/dump"
 stop_xenstored

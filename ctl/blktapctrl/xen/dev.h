@@ -105,6 +105,9 @@ const char *xen_kind_text(enum xen_kind k);
 /* Nobody will move it any more: closed with that reason, in node and log. */
 void dev_refuse(struct xen_dev *d, const char *why);
 
+/* watch.c */
+bool watch_scanned(void);	/* is every device that has a node known? */
+
 /* nodes.c */
 #define DEV_PATH_MAX 64
 /* "backend/tap/3/51712"; buf has DEV_PATH_MAX bytes. */

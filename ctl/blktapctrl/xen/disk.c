@@ -338,7 +338,7 @@ static bool all_seen(void)
 	list_for_each(e, &xen_devs)
 		if (!container_of(e, struct xen_dev, link)->seen)
 			return false;
-	return store_is_up();
+	return store_is_up() && watch_scanned();
 }
 
 static void orphan_due(struct loop_timer *t)

@@ -14,6 +14,7 @@
 
 const bool xen_built_in = true;
 bool xen_vbd_too;
+static bool scanned[XK_KINDS];		/* since the connection is up */
 
 /* A domain's number: those above are Xen's own. */
 static bool parse_u32(const char *s, uint32_t max, uint32_t *v)
@@ -107,6 +108,8 @@ static void scan_done(struct store_job *j)
 {
 	struct scan *c = container_of(j, struct scan, job);
 
+	if (!j->err || j->err == -ENOENT)
+		scanned[c->kind] = true;
 	for (unsigned i = 0; i < c->n; i++)
 		found(c->kind, c->pairs[i].domain, c->pairs[i].device);
 	touch_kind(c->kind);
@@ -124,6 +127,14 @@ static void scan_kind(enum xen_kind kind)
 	c->kind = kind;
 	snprintf(c->dir, sizeof(c->dir), "backend/%s", xen_kind_text(kind));
 	store_submit(&c->job);
+}
+
+bool watch_scanned(void)
+{
+	for (int k = 0; k < XK_KINDS; k++)
+		if (!scanned[k] && (k != XK_VBD || xen_vbd_too))
+			return false;
+	return true;
 }
 
 /* --- the connection --- */
@@ -176,6 +187,7 @@ static void on_up(void)
 static void on_down(void)
 {
 	log_warn("xenstore: the connection has ended; trying again");
+	memset(scanned, 0, sizeof(scanned));
 	list_for_each(e, &xen_devs) {
 		struct xen_dev *d = container_of(e, struct xen_dev, link);
 
