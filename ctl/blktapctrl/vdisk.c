@@ -129,19 +129,23 @@ struct vdisk *vdisk_by_number(int number)
 	return NULL;
 }
 
+/* A former pid names a disk while no other disk has, or has had, the same. */
 struct vdisk *vdisk_by_pid(pid_t pid)
 {
 	struct vdisk *former = NULL;
+	unsigned n = 0;
 
 	list_for_each(e, &ctl.vdisks) {
 		struct vdisk *vd = container_of(e, struct vdisk, link);
 
 		if (vd->pid == pid)
 			return vd;
-		if (revive_knows(vd, pid))
+		if (revive_knows(vd, pid)) {
 			former = vd;
+			n++;
+		}
 	}
-	return former;
+	return n == 1 ? former : NULL;
 }
 
 int vdisk_temp_number(void)
