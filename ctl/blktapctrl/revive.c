@@ -308,7 +308,7 @@ static void ask_newdev(struct vdisk *vd)
 /* The image, as it was; how long that takes is its storage's affair. */
 static void ask_open(struct vdisk *vd)
 {
-	const char *what = "be reached";
+	const char *what = NULL;
 	int err;
 
 	loop_timer_clear(&vd->revival.timer);
@@ -316,7 +316,7 @@ static void ask_open(struct vdisk *vd)
 	vd->new_flags = vd->flags;
 	err = image_ask(vd, TAP_RESUME, "", VD_REVIVING, &what);
 	if (err)
-		no_use(vd, what, strerror(-err));
+		no_use(vd, what ? what : "be reached", strerror(-err));
 }
 
 void revive_hello(struct vdisk *vd, const struct tap_hello_rsp *h)
@@ -335,7 +335,7 @@ static void ask_again(struct vdisk *vd)
 {
 	struct revival *r = &vd->revival;
 	uint16_t type = r->again;
-	const char *what = "its tapdisk is not reached";
+	const char *what = NULL;
 	int err = 0;
 
 	r->again = 0;
@@ -354,7 +354,8 @@ static void ask_again(struct vdisk *vd)
 		break;
 	}
 	if (err)
-		op_event(vd, WAIT_CALL, err, what);
+		op_event(vd, WAIT_CALL, err, what ? strerror(-err) :
+			 "its tapdisk is not reached");
 }
 
 /* It is what it was: vd->state says so. */
