@@ -103,20 +103,73 @@ static int by_hand(struct op *o, uint64_t len, bool *gone)
 	return 0;
 }
 
-static int by_format(struct op *o, uint64_t len, bool *gone)
+/* A file without free space that is known (a data file) keeps its places: what is no
+ * longer read there is punched.  x: such a place at pos, for *c to punch; *c NULL: there
+ * is none.  0, SPARSE_WAIT, -errno. */
+static int fixed_place(struct op *o, uint64_t len, struct sparse_extent *x,
+		       struct child **c)
+{
+	struct sparse *s = o->s;
+	int err;
+
+	*c = NULL;
+	if (s->n_files == 1)
+		return 0;
+	err = map(o, len, x);
+	if (err || x->kind != SPARSE_DATA || !x->own || x->fixed ||
+	    s->files[x->file].space.appends ||
+	    !(s->files[x->file].node->caps & TD_CAP_DISCARD))
+		return err;
+	err = check_host(s, x->file, x->host, x->length, o->pos);
+	if (err)
+		return err;
+	*c = child_get(s, &o->task);
+	return *c ? 0 : SPARSE_WAIT;
+}
+
+/* The tables have changed already: space that stays is no failure. */
+static void punched(struct child *c, int err)
+{
+	(void)err;
+	told(c, 0);
+}
+
+static int ask_format(struct op *o, uint64_t len, uint64_t *done)
 {
 	struct sparse *s = o->s;
 	enum sparse_unmap how = o->r->op == TD_OP_DISCARD ? SPARSE_DISCARD :
 				o->r->flags & TD_REQ_NO_HOLE ? SPARSE_ZEROES_KEEP :
 				SPARSE_ZEROES;
+	struct child *c = NULL;
+	struct sparse_extent x;
+	int err = how == SPARSE_ZEROES_KEEP ? 0 : fixed_place(o, len, &x, &c);
+
+	if (err)
+		return err;
+	if (c)
+		len = x.length;
+	slot_begin(s, &o->task);
+	err = slot_end(s, s->format->unmap(s, o->pos, len, how, done));
+	if (c && err) {
+		c->file = &s->files[x.file];
+		child_put(c);
+	} else if (c) {
+		o->pending++;
+		child_submit(c, &s->files[x.file], TD_OP_DISCARD, x.host, *done, punched,
+			     o);
+	}
+	return err;
+}
+
+static int by_format(struct op *o, uint64_t len, bool *gone)
+{
+	struct sparse *s = o->s;
 	uint64_t done = 0;
 	int err = -EOPNOTSUPP;
 
 	/* It is asked once: what by_hand() waits for is held until then. */
-	if (s->format->unmap && o->unsaid != o->pos) {
-		slot_begin(s, &o->task);
-		err = slot_end(s, s->format->unmap(s, o->pos, len, how, &done));
-	}
+	if (s->format->unmap && o->unsaid != o->pos)
+		err = ask_format(o, len, &done);
 	if (err == -EOPNOTSUPP) {
 		o->unsaid = o->pos;
 		return by_hand(o, min_u64(len, FILL_BYTES), gone);

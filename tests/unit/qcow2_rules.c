@@ -380,6 +380,38 @@ static void discard_gives_space_back(void **state)
 	assert_int_equal(sh("[ $(du -k i | cut -f1) -lt 4096 ]"), 0);
 }
 
+/* Also of a data file, whose places stay the disk's own: what is discarded reads as
+ * zeroes, and what lies beside it stays. */
+static void discard_punches_a_data_file(void **state)
+{
+	static const char *const opts[] = { "data_file=d", "data_file=d,extended_l2=on",
+					    "data_file=d,data_file_raw=on" };
+	uint64_t seed = 3;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+		fresh(opts[i], "16M");
+		rig_fill(&seed, want, 4 * MiB);
+		open_it(0);
+		for (uint64_t at = 0; at < 16 * MiB; at += 4 * MiB)
+			assert_int_equal(rig_write(&g, at, 4 * MiB, want), 0);
+		assert_int_equal(rig_io(&g, TD_OP_DISCARD, 0, 0, 12 * MiB, NULL), 0);
+		assert_int_equal(rig_io(&g, i ? TD_OP_DISCARD : TD_OP_ZEROES, 0,
+					13 * MiB, MiB, NULL), 0);
+		assert_int_equal(rig_write(&g, 3 * MiB, 4096, want), 0);
+		assert_int_equal(rig_read(&g, 12 * MiB, 4 * MiB, buf), 0);
+		assert_memory_equal(buf, want, MiB);
+		assert_memory_equal(buf + 2 * MiB, want + 2 * MiB, 2 * MiB);
+		assert_int_equal(rig_read(&g, 3 * MiB, MiB, buf), 0);
+		assert_memory_equal(buf, want, 4096);
+		for (uint64_t k = 4096; k < MiB; k++)
+			assert_int_equal(buf[k], 0);
+		close_it();
+		check_it();
+		assert_int_equal(sh("[ $(du -k d | cut -f1) -lt 3500 ]"), 0);
+	}
+}
+
 /* On a block device free space begins behind what is counted, holds anything, and
  * has an end. */
 static void an_image_on_a_block_device(void **state)
@@ -464,6 +496,7 @@ int main(void)
 		cmocka_unit_test(growing_is_refused_where_it_cannot_be),
 		cmocka_unit_test(compressed_writes),
 		cmocka_unit_test(discard_gives_space_back),
+		cmocka_unit_test(discard_punches_a_data_file),
 		cmocka_unit_test(an_image_on_a_block_device),
 	};
 
