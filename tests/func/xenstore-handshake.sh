@@ -110,6 +110,15 @@ MINOR=77 PID=4711 script_tell; front_rings; await_log "no disk 77"
 state_is 2 || fail "state $(xs state)"
 front 6; await_state 6; remove_nodes; clean "lie"
 
+next "removed, or wished away, at any moment"
+for i in $(seq 40); do
+	vbd; front_rings
+	sleep "0.00$((i % 8))"
+	if [ $((i % 2)) = 0 ]; then wish_end; await_state 6; fi
+	remove_nodes
+done
+sleep 0.3; clean "any moment"
+
 # --- backend/tap without a script: the image is ours to open.
 device 1 51712; N=$(nodes)
 note "backend/tap by hand, writable"
@@ -129,6 +138,32 @@ note "its domain is destroyed: nobody else takes the node away"
 toolstack "$img"; front_rings; await_state 4; xenstore-rm /local/domain/1
 await_gone "$B"; await_disks 0
 xenstore-exists /local/domain/0/backend/tap/1 && fail "the guest's folder stays"
+
+# Between our decision and our word: xenstored stands still meanwhile.
+device 3 51712
+xenstore-write /local/domain/3/device/vbd "" /local/domain/0/backend/tap/3 ""
+truncate -s 1M "$T/r.img"
+toolstack "aio:$T/r.img"; front_rings; await_state 4; front 4
+between()	# COMMAND: comes behind the first step of our transaction
+{
+	kill -STOP $XS_PID
+	truncate -s +1M "$T/r.img"
+	tap-ctl resize -m 0 >/dev/null || fail "resize"
+	sleep 0.2
+	"$@" & sleep 0.3
+	kill -CONT $XS_PID
+	wait $! || fail "$*"
+	sleep 0.3
+}
+note "the wish to end is not written over"
+between wish_end
+state_is 5 || fail "state $(xs state)"
+xenstore-write "$B/online" 1 "$B/state" 4; sleep 0.2
+note "what has gone is not made again"
+between remove_nodes
+xenstore-exists "$B" && fail "made again: $(xenstore-ls "$B")"
+await_disks 0
+xenstore-rm /local/domain/0/backend/tap/3
 
 # --- a cdrom: another medium, none, and one that is not there.
 device 2 51728
