@@ -31,11 +31,14 @@ reap_it()
 }
 client_up()
 {
+	rm -f "$T/client.log"
 	wait_for 10 serving || fail "no tapdisk: $(tail "$T/ctl.log")"
 	timeout 900 "$BUILD/func/ringkills" "$RUN/ring0.sock" >"$T/client.log" 2>&1 &
 	client=$!
 	own $client
+	wait_for 10 connected || fail "the client: $(cat "$T/client.log")"
 }
+connected() { grep -qs connected "$T/client.log"; }
 client_alive() { kill -0 $client 2>/dev/null || fail "the client: $(cat "$T/client.log")"; }
 
 touch "$T/ctl.log"

@@ -30,9 +30,11 @@ qemu-img create -q -f qcow2 -b "$T/base" -F raw "$T/qcow2" 8M || fail "qemu-img"
 for type in aio qcow2; do
 	[ $type = aio ] && image=$T/raw || image=$T/qcow2
 	create "$type:$image"
+	rm -f "$T/client.log"
 	timeout 900 "$BUILD/func/ringkills" "$RING" >"$T/client.log" 2>&1 &
 	client=$!
 	own $client
+	wait_for 10 grep -qs connected "$T/client.log" || fail "it does not connect"
 	for i in $(seq "$rounds"); do
 		slay
 		next

@@ -6,8 +6,9 @@
  * Two threads, a queue each: one sleeps in tapring_wait(), the other in an event
  * loop of its own on what tapring_fd() and tapring_events_fd() gave at the start.
  * Reads, writes and flushes of 4 to 64 KiB until SIGTERM comes; then all is read
- * again.  Status 0: every request was answered well, every read was right.  2: the
- * disk has gone (EPIPE); 1: all else.  Pauses of more than 5 ms are counted.
+ * again.  It says when it is connected.  Status 0: every request was answered well,
+ * every read was right; 2: the disk has gone (EPIPE); 1: all else.  Pauses of more
+ * than 5 ms are counted.
  */
 #include <errno.h>
 #include <poll.h>
@@ -264,6 +265,8 @@ int main(int argc, char **argv)
 		printf("connect: %s\n", strerror(-err));
 		return 1;
 	}
+	printf("connected\n");
+	fflush(stdout);
 	for (unsigned i = 0; i < 2; i++) {
 		struct thread *t = &threads[i];
 
