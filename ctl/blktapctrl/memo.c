@@ -1,12 +1,15 @@
-/* memo.c - see memo.h.  Lines of "name values", in any order; "spec" is the last,
- * and what follows it is the spec to the end of the file.  Numbers are what this
- * or another version of the daemon wrote: one that cannot be is no memo. */
+/* memo.c - see memo.h.  Lines of "name values"; "boot" is the first, "spec" the
+ * last, and what follows it is the spec to the end of the file.  Numbers are what this
+ * or another version of the daemon wrote: one that cannot be is no memo.  Nor is one
+ * of an earlier boot, if the run directory outlives that: what the disk's redo log and
+ * journal have of it is older than its image. */
 #include "memo.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +32,25 @@ static const char *state_word(enum vdisk_state s)
 	return s == VD_PAUSED ? "paused" : s == VD_RESUMING ? "unpausing" : "open";
 }
 
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+
+static const char *boot_id(void)
+{
+	static char id[40];
+	int fd = *id ? -1 : open(BOOT_ID, O_RDONLY | O_CLOEXEC);
+
+	if (*id)
+		return id;
+	if (fd < 0 || read(fd, id, sizeof(id) - 1) <= 0)
+		id[0] = '\0';
+	if (fd >= 0)
+		close(fd);
+	id[strcspn(id, "\n")] = '\0';
+	if (!*id)
+		strcpy(id, "-");
+	return id;
+}
+
 /* As it is written; its length, or -1. */
 static int memo_text(const struct vdisk *vd, bool replaced, char *buf, size_t room)
 {
@@ -43,9 +65,9 @@ static int memo_text(const struct vdisk *vd, bool replaced, char *buf, size_t ro
 						       (enum vdisk_state)r->was;
 	resumes = s == VD_RESUMING;
 
-	n = snprintf(buf, room, "state %s\nreplaced %d\nunclean %d\nflags %u\n"
+	n = snprintf(buf, room, "boot %s\nstate %s\nreplaced %d\nunclean %d\nflags %u\n"
 		     "keys %u\nrestarts %u\nimg %" PRIu64 " %u %u %u\npids",
-		     state_word(s), replaced, r->unclean,
+		     boot_id(), state_word(s), replaced, r->unclean,
 		     resumes ? vd->new_flags : vd->flags,
 		     vd->keys.n || vd->new_keys.n || r->keyless, r->restarts,
 		     i->bytes, i->sector_size, i->phys_size, i->caps);
@@ -149,6 +171,20 @@ static bool take_line(struct vdisk *vd, char *line, int *state, bool *replaced)
 	return true;
 }
 
+/* Of this boot: then *line is the next one. */
+static bool is_of_today(char **line)
+{
+	char *end = strchr(*line, '\n');
+	const char *id = boot_id();
+	size_t len = strlen(id);
+
+	if (strncmp(*line, "boot ", 5) || !end || end - *line - 5 != (ptrdiff_t)len ||
+	    memcmp(*line + 5, id, len))
+		return false;
+	*line = end + 1;
+	return true;
+}
+
 int memo_read(struct vdisk *vd, int n, bool *replaced)
 {
 	char buf[MEMO_MAX], *line = buf, *end;
@@ -157,6 +193,11 @@ int memo_read(struct vdisk *vd, int n, bool *replaced)
 	*replaced = false;
 	if (err)
 		return err;
+	if (!is_of_today(&line)) {
+		log_warn("disk %d was served before this host was started again: it is "
+			 "not taken up", n);
+		return -ESTALE;
+	}
 	while ((end = strchr(line, '\n'))) {
 		*end = '\0';
 		if (!strcmp(line, "spec")) {
