@@ -12,7 +12,7 @@ points=(ring-taken ring-executed ring-answered ring-noted ring-shown ring-pushed
 	ring-notified)
 common=(--foreground -m 0 -a "aio:$T/disk.img" --rundir "$RUN" --journal "$T/journal")
 [ -z "$SAN" ] || common+=(--no-sandbox)
-new_disk() { rm -f "$T/disk.img" && truncate -s 4M "$T/disk.img"; }
+new_disk() { rm -f "$T/disk.img" && truncate -s 8M "$T/disk.img"; }
 serving() { [ "$(grep -c serving "$T/ctl.log")" -gt "$lives" ]; }
 tapdisk_up()
 {
@@ -47,17 +47,17 @@ tapdisk_up
 client_up
 n=0
 while [ $n -lt $kills ]; do
-	# A life that gets over what was in flight (24 requests, one at a time while
+	# A life that gets over what was in flight (64 requests, one at a time while
 	# others are served), so that no request is killed three times, and dies at
 	# a point of its own.
 	if [ $((n % 2)) = 1 ]; then
 		tapdisk_up --recover --kill-at \
-			"${points[n / 2 % ${#points[@]}]}:$((250 + RANDOM % 200))"
+			"${points[n / 2 % ${#points[@]}]}:$((1200 + RANDOM % 500))"
 		late=$(($(date +%s) + 20))
 		until gone $pid || [ "$(date +%s)" -gt $late ]; do sleep 0.01; done
 		gone $pid || kill -KILL $pid
 	elif [ $((RANDOM % 2)) = 0 ]; then
-		[ $n = 0 ] || tapdisk_up --recover --kill-at ring-replay:$((1 + RANDOM % 12))
+		[ $n = 0 ] || tapdisk_up --recover --kill-at ring-replay:$((1 + RANDOM % 40))
 		sleep 0.$((RANDOM % 2))$((RANDOM % 10))
 		kill -KILL $pid 2>/dev/null
 	else

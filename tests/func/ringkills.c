@@ -25,9 +25,9 @@
 #include "tapring.h"
 
 #define BLOCK 4096u
-#define BLOCKS 512u	/* of a thread */
+#define BLOCKS 1024u	/* of a thread */
 #define RUN_MAX 16u	/* blocks of a request */
-#define DEPTH 12u
+#define DEPTH 32u	/* a full ring: answers lie where new requests go */
 #define PAUSES 100000u
 
 static struct tapring *ring;
