@@ -212,6 +212,7 @@ bool revive_begin(struct vdisk *vd, const char *how)
 	vd->pid = -1;
 	if (vd->state != VD_REVIVING)
 		vdisk_enter(vd, VD_REVIVING);
+	r->restarts++;
 	memo_write(vd, true);
 	loop_timer_set(ctl.loop, &r->timer, pause);
 	return true;
@@ -237,6 +238,11 @@ static void no_use(struct vdisk *vd, const char *what, const char *why)
 	proc_kill(vd);
 }
 
+void revive_useless(struct vdisk *vd, const char *why)
+{
+	no_use(vd, "take over", why);
+}
+
 static void try(struct vdisk *vd)
 {
 	struct revival *r = &vd->revival;
@@ -255,7 +261,6 @@ static void try(struct vdisk *vd)
 		vdisk_died(vd, how);
 		return;
 	}
-	r->restarts++;
 	loop_timer_set(ctl.loop, &r->timer, OP_CONTROL_NS);
 }
 

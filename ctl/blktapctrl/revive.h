@@ -61,7 +61,8 @@ bool revive_could(const char *spec);
 bool revive_begin(struct vdisk *vd, const char *how);
 /* It shall be given up: it dies in the next turn, if it is REVIVING. */
 void revive_abandon(struct vdisk *vd);
-/* The new process has said hello; has answered what revive.c asked. */
+/* The new process talks nonsense; has said hello; has answered what revive.c asked. */
+void revive_useless(struct vdisk *vd, const char *why);
 void revive_hello(struct vdisk *vd, const struct tap_hello_rsp *h);
 void revive_answered(struct vdisk *vd, int err, const char *why,
 		     const struct msg *m);

@@ -470,11 +470,11 @@ static void on_broken(struct chan *c, const char *why, bool nonsense)
 		vd->killed = vd->killed || nonsense;	/* it may live: no other */
 		vdisk_died(vd, "has ended");
 	} else if (nonsense) {
-		log_err("%s: not listened to any more: %s", vdisk_name(vd), why);
 		if (vd->state == VD_REVIVING) {
-			proc_kill(vd);
+			revive_useless(vd, why);
 			return;
 		}
+		log_err("%s: not listened to any more: %s", vdisk_name(vd), why);
 		op_event(vd, WAIT_CALL, -EIO, why);
 		op_event(vd, WAIT_HELLO, -EIO, why);
 	} else {			/* its end is near, and says more */
