@@ -60,11 +60,6 @@ const char *xen_kind_text(enum xen_kind k)
 	return kinds[k];
 }
 
-const char *dev_state_text(enum dev_state s)
-{
-	return states[s].text;
-}
-
 const char *dev_name(const struct xen_dev *d)
 {
 	static char bufs[2][48];

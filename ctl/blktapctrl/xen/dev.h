@@ -98,7 +98,6 @@ struct xen_dev *dev_new(enum xen_kind kind, uint32_t domid, uint32_t devid);
 void dev_touch(struct xen_dev *d);	/* something has changed: look */
 void dev_step(struct xen_dev *d);	/* do what is to be done */
 void dev_enter(struct xen_dev *d, enum dev_state next);
-const char *dev_state_text(enum dev_state s);
 /* "vbd xvda of domain 3"; good until the second call from now. */
 const char *dev_name(const struct xen_dev *d);
 const char *xen_kind_text(enum xen_kind k);
@@ -109,9 +108,7 @@ void dev_refuse(struct xen_dev *d, const char *why);
 bool watch_scanned(void);	/* is every device that has a node known? */
 
 /* nodes.c */
-#define DEV_PATH_MAX 64
-/* "backend/tap/3/51712"; buf has DEV_PATH_MAX bytes. */
-const char *dev_path(const struct xen_dev *d, char *buf);
+#define DEV_PATH_MAX 64		/* of "backend/tap/3/51712" */
 void nodes_read(struct xen_dev *d);
 /* A write: keys are collected, then sent; when it has succeeded the device is in
  * `next`.  A state of XB_NONE stays. */

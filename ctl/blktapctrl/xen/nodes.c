@@ -16,11 +16,10 @@
 
 #define AGAIN_NS (50 * NS_PER_MS)
 
-const char *dev_path(const struct xen_dev *d, char *buf)
+static void dev_path(const struct xen_dev *d, char *buf)
 {
 	snprintf(buf, DEV_PATH_MAX, "backend/%s/%u/%u", xen_kind_text(d->kind),
 		 d->domid, d->devid);
-	return buf;
 }
 
 /* Others always came between, or the store is full: once more, later. */
