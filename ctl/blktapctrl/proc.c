@@ -37,16 +37,18 @@ static void on_end(struct loop_fd *f, uint32_t events)
 		return;
 	}
 	if (waitid((idtype_t)P_PIDFD, (id_t)f->fd, &si, WEXITED | WNOHANG) ||
-	    !si.si_pid)
+	    !si.si_pid) {
 		snprintf(how, sizeof(how), "has ended");
-	else if (si.si_code == CLD_EXITED && !si.si_status)
+	} else if (si.si_code == CLD_EXITED && !si.si_status) {
+		vd->left = vd->state != VD_REVIVING;
 		snprintf(how, sizeof(how), "has ended");
-	else if (si.si_code == CLD_EXITED)
+	} else if (si.si_code == CLD_EXITED) {
 		snprintf(how, sizeof(how), "has ended with exit status %d",
 			 si.si_status);
-	else
+	} else {
 		snprintf(how, sizeof(how), "was killed by signal %d (%s)",
 			 si.si_status, strsignal(si.si_status));
+	}
 	vdisk_died(vd, how);
 }
 

@@ -149,7 +149,7 @@ static bool may(struct vdisk *vd)
 	const char *why = NULL;
 	int fd;
 
-	if (ctl.no_restart || vd->killed || vd->doomed ||
+	if (ctl.no_restart || vd->killed || vd->left || vd->doomed ||
 	    !knows_what_it_was(vd) || vd->number != vd->minor)
 		return false;
 	fd = names_store_open(RUN_REDO, vd->minor);

@@ -8,7 +8,8 @@
  *     its files -> RUNNING or PAUSED, and the call that had no answer is made again
  *
  * Not replaced are disks in memory alone, those whose keys went with another
- * daemon, and what is killed by us or half made; nor with --no-restart.
+ * daemon, what is killed by us or half made, and children of ours that ended in
+ * order, by SIGTERM; nor with --no-restart.
  *
  * R1  The new process starts when the old one cannot write any more (revive.c).
  * R2  The duplicates of its files stay open all the time: no lock falls.
