@@ -104,13 +104,34 @@ device 1 51744
 kill -KILL "$(xs kthread-pid)"
 device 1 51760; front 5; await_state 5; front 6; await_state 6
 
+note "a script's disk ends before the next daemon reads its node, and another has its minor"
+device 1 51792 vbd3
+truncate -s 4M "$T/s.img" "$T/other.img"
+toolstack "aio:$T/s.img" w @script /etc/xen/scripts/block-tap; await_state 2
+script_add
+kill_ctl KILL
+kill -STOP "$XS_PID"
+start_xen_ctl
+script_remove
+old=$PID taken=$MINOR
+create "aio:$T/other.img"
+[ "$MINOR" = "$taken" ] || fail "another minor than $taken: $MINOR"
+kill -CONT "$XS_PID"
+front_rings
+wait_for 5 logged "there is no disk $MINOR of a tapdisk $old" ||
+	fail "state $(xs state): $(tap-ctl xen-list)"
+logged "connect 1/51792" && fail "another's disk: $(tap-ctl xen-list)"
+front 6; wish_end; await_state 6; remove_nodes
+await_gone "$B"
+destroy "$MINOR"
+
 note "and all of it goes"
 for d in 51712 51744 51760 51776; do
 	device 1 $d
 	front 6; wish_end; await_state 6
 	remove_nodes
 done
-xenstore-rm /local/domain/0/backend/tap/1
+xenstore-rm /local/domain/0/backend/tap/1 /local/domain/0/backend/vbd3
 nodes_are() { [ "$(nodes)" = "$N" ]; }
 wait_for 5 nodes_are || fail "nodes: $(xenstore-ls -f)"
 await_disks 0

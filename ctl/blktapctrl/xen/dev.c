@@ -223,7 +223,7 @@ static bool step_new(struct xen_dev *d)
 	if (d->back.own >= 0 && disk_is_own(d)) {
 		d->minor = d->back.own;
 		d->own = d->told = true;
-	} else if (d->back.minor >= 0) {
+	} else if (disk_is_named(d)) {
 		d->minor = d->back.minor;
 	}
 	vd = disk_of(d);

@@ -133,6 +133,9 @@ struct vdisk *disk_of(const struct xen_dev *d);
 bool disk_has_image(const struct vdisk *vd);
 /* Is what blktap-minor names ours? */
 bool disk_is_own(const struct xen_dev *d);
+/* Is there a disk of the node's minor, and is its tapdisk the node's?  A minor may
+ * have become another disk's. */
+bool disk_is_named(const struct xen_dev *d);
 /* Nobody needs it any more.  True: it is gone, or was none of ours. */
 bool disk_drop(struct xen_dev *d);
 /* params have changed: cdroms alone. */

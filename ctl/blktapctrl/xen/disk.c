@@ -60,6 +60,13 @@ bool disk_is_own(const struct xen_dev *d)
 	return strlen(spec) == len && !memcmp(spec, vd->spec, len);
 }
 
+bool disk_is_named(const struct xen_dev *d)
+{
+	const struct vdisk *vd = minor_disk(d->back.minor);
+
+	return vd && (d->back.pid <= 0 || vdisk_by_pid(d->back.pid) == vd);
+}
+
 static struct xen_dev *dev_by_op(const struct op *op)
 {
 	list_for_each(e, &xen_devs) {
@@ -152,7 +159,7 @@ static struct vdisk *by_script(struct xen_dev *d)
 
 	if (d->minor != d->back.minor) {
 		/* Bound once: the tapdisk may be replaced later. */
-		if (!vd || (d->back.pid > 0 && vdisk_by_pid(d->back.pid) != vd)) {
+		if (!disk_is_named(d)) {
 			if (log_allowed(&d->limit))
 				log_warn("%s: there is no disk %d of a tapdisk %d",
 					 dev_name(d), d->back.minor, d->back.pid);
