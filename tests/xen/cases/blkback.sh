@@ -1,3 +1,4 @@
+# FULL: judges the tests, not us
 # The guest's side of these tests against the kernel's own back end, xen-blkback
 # on a loop device: what fails here is no fault of ours.
 truncate -s 8M "$T/a.img"
