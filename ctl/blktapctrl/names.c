@@ -238,15 +238,20 @@ void names_remove_channel(int n)
 		names_remove(channel[i], n);
 }
 
-void names_remove_disk(int n)
+void names_remove_served(int n)
 {
 	names_remove(RUN_RING, n);
 	names_remove(RUN_NBD, n);
+	names_remove_channel(n);
+}
+
+void names_remove_disk(int n)
+{
+	names_remove_served(n);
 	names_remove(RUN_JOURNAL, n);
 	names_remove(RUN_REDO, n);
 	names_remove(RUN_MEMO_NEW, n);
 	names_remove(RUN_MEMO, n);
-	names_remove_channel(n);
 }
 
 bool names_foreign(int n)

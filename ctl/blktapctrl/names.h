@@ -39,6 +39,7 @@ bool names_same(int a, int b);
 
 void names_remove(enum run_name what, int n);
 void names_remove_channel(int n);	/* pipes and tapfd socket */
+void names_remove_served(int n);		/* these, and what clients connect to */
 void names_remove_disk(int n);		/* and all else but its marker */
 /* Something of a foreign kind has a name that number n needs. */
 bool names_foreign(int n);

@@ -39,6 +39,12 @@
 #define QUICK_NS NS_PER_S
 #define QUICK_MAX 5
 #define BACKOFF_NS (100 * NS_PER_MS)
+#define TROUBLE_MIN 5		/* minutes */
+#define TROUBLE_DOUBLES 4
+#define TROUBLE_PAUSE_NS NS_PER_S
+
+/* Once; that it lasts is told as it is given up. */
+#define TRIED_AGAIN "; that is tried again"
 
 static void on_timer(struct loop_timer *t);
 
@@ -157,7 +163,7 @@ static bool may(struct vdisk *vd)
 		why = "it was in memory alone";
 	else if (vd->revival.keyless && !vd->keys.n)
 		why = "its keys went with the daemon that had them";
-	else if (fd < 0 && policy_has_tables(vd->spec))
+	else if (fd == -ENOENT && policy_has_tables(vd->spec))
 		why = "it has no redo log";
 	if (fd >= 0)
 		close(fd);
@@ -180,6 +186,26 @@ static uint64_t count_death(struct vdisk *vd, bool *last)
 	return r->quick && !*last ? BACKOFF_NS << (r->quick - 1) : 0;
 }
 
+/* The same, where nothing has died (R5). */
+static uint64_t count_trouble(struct vdisk *vd, bool *last)
+{
+	struct revival *r = &vd->revival;
+	*last = loop_now(ctl.loop) - r->trouble_ns >= TROUBLE_MIN * 60 * NS_PER_S;
+	return r->tries < TROUBLE_DOUBLES ? BACKOFF_NS << r->tries++ :
+					    TROUBLE_PAUSE_NS;
+}
+
+/* For all who ask what has become of it; and the next daemon. */
+static void note_death(struct vdisk *vd, const char *how)
+{
+	struct revival *r = &vd->revival;
+
+	revive_was(vd, vd->pid);
+	snprintf(r->last, sizeof(r->last), "tapdisk %d %.100s",
+		 r->n_old ? (int)r->old[r->n_old - 1] : -1, how);
+	r->restarts++;
+}
+
 bool revive_begin(struct vdisk *vd, const char *how)
 {
 	struct revival *r = &vd->revival;
@@ -188,12 +214,16 @@ bool revive_begin(struct vdisk *vd, const char *how)
 
 	if (!may(vd))
 		return false;
-	pause = count_death(vd, &last);
-	if (last) {
+	pause = r->trouble ? count_trouble(vd, &last) : count_death(vd, &last);
+	if (last && r->trouble)
+		log_err("%s: given up: for %d minutes no tapdisk could be started or "
+			"open its image, the last %s", vdisk_name(vd), TROUBLE_MIN, how);
+	else if (last)
 		log_err("%s: given up: %d tapdisks in a row have not lasted a second, "
 			"the last %s", vdisk_name(vd), QUICK_MAX, how);
+	r->keep = last && r->trouble;
+	if (last)
 		return false;
-	}
 	if (vd->state != VD_REVIVING) {
 		r->held = r->was == VD_PAUSED || r->was == VD_RESUMING ||
 			  (r->was == VD_CLOSING && vd->before == VD_PAUSED);
@@ -206,14 +236,13 @@ bool revive_begin(struct vdisk *vd, const char *how)
 	broker_return(vd);
 	names_remove_channel(vd->number);
 	names_compat_nbd(vd->pid, vd->minor, false);
-	revive_was(vd, vd->pid);
-	snprintf(r->last, sizeof(r->last), "tapdisk %d %.100s",
-		 r->n_old ? (int)r->old[r->n_old - 1] : -1, how);
+	if (!r->trouble)
+		note_death(vd, how);
 	vd->pid = -1;
 	if (vd->state != VD_REVIVING)
 		vdisk_enter(vd, VD_REVIVING);
-	r->restarts++;
-	memo_write(vd, true);
+	if (!r->trouble)
+		memo_write(vd, true);
 	loop_timer_set(ctl.loop, &r->timer, pause);
 	return true;
 }
@@ -226,16 +255,52 @@ void revive_abandon(struct vdisk *vd)
 
 /* --- the next one */
 
-/* It lives and is no use: it is ended, which counts as a death. */
-static void no_use(struct vdisk *vd, const char *what, const char *why)
+static void end_it(struct vdisk *vd, const char *what, const char *why, bool tell)
 {
 	struct revival *r = &vd->revival;
 
 	snprintf(r->why, sizeof(r->why), "cannot %s: %.200s", what, why);
-	log_err("%s: tapdisk %d, in the place of one that died, %s", vdisk_name(vd),
-		vd->pid, r->why);
+	if (tell)
+		log_err("%s: tapdisk %d, in the place of one that died, %s%s",
+			vdisk_name(vd), vd->pid, r->why, r->trouble ? TRIED_AGAIN : "");
 	loop_timer_clear(&r->timer);
 	proc_kill(vd);
+}
+
+/* It lives and is no use: it is ended, which counts as a death. */
+static void no_use(struct vdisk *vd, const char *what, const char *why)
+{
+	end_it(vd, what, why, true);
+}
+
+/* This try fails as in R5.  True: that is new, and to be told. */
+static bool in_trouble(struct revival *r)
+{
+	bool begins = !r->trouble_ns;
+
+	r->trouble = true;
+	if (begins) {
+		r->trouble_ns = loop_now(ctl.loop);
+		r->tries = 0;
+	}
+	return begins;
+}
+
+/* It lives, and the host does not let it go on. */
+static void no_luck(struct vdisk *vd, const char *what, const char *why)
+{
+	end_it(vd, what, why, in_trouble(&vd->revival));
+}
+
+/* What was not sent to it, or could not be made for it. */
+static void not_asked(struct vdisk *vd, const char *what, int err)
+{
+	bool ended = err == -EPIPE || err == -ENOTCONN || err == -ECONNRESET;
+
+	if (what && !ended)
+		no_luck(vd, what, strerror(-err));
+	else
+		no_use(vd, what ? what : "be reached", strerror(-err));
 }
 
 void revive_useless(struct vdisk *vd, const char *why)
@@ -251,13 +316,15 @@ static void try(struct vdisk *vd)
 	int err;
 
 	r->why[0] = '\0';
+	r->trouble = false;
 	chan_init(&vd->chan, &vdisk_chan_ops);
 	err = launch_start(vd, &what);
 	if (err) {
 		snprintf(how, sizeof(how), "was not started: %.64s: %s", what,
 			 strerror(-err));
-		log_err("%s: a tapdisk in the place of one that died %s",
-			vdisk_name(vd), how);
+		if (in_trouble(r))
+			log_err("%s: a tapdisk in the place of one that died %s%s",
+				vdisk_name(vd), how, TRIED_AGAIN);
 		vdisk_died(vd, how);
 		return;
 	}
@@ -305,7 +372,7 @@ static void ask_newdev(struct vdisk *vd)
 	int err = launch_equip_again(vd, &what);
 
 	if (err)
-		no_use(vd, what, strerror(-err));
+		not_asked(vd, what, err);
 	else
 		ask(vd, TAP_NEWDEV, &nd, sizeof(nd));
 }
@@ -321,7 +388,7 @@ static void ask_open(struct vdisk *vd)
 	vd->new_flags = vd->flags;
 	err = image_ask(vd, TAP_RESUME, "", VD_REVIVING, &what);
 	if (err)
-		no_use(vd, what ? what : "be reached", strerror(-err));
+		not_asked(vd, what, err);
 }
 
 void revive_hello(struct vdisk *vd, const struct tap_hello_rsp *h)
@@ -370,6 +437,7 @@ static void revived(struct vdisk *vd)
 
 	loop_timer_clear(&r->timer);
 	r->since_ns = loop_now(ctl.loop);
+	r->trouble_ns = 0;
 	memo_write(vd, false);
 	log_warn("%s: tapdisk %d has taken over", vdisk_name(vd), vd->pid);
 	xen_revived(vd);
@@ -386,8 +454,10 @@ void revive_answered(struct vdisk *vd, int err, const char *why,
 	if (*r->why)	/* it is being ended */
 		return;
 	if (err) {
-		no_use(vd, vd->call.type == TAP_RESUME ? "open its image" :
-		     "take over", why);
+		if (vd->call.type == TAP_RESUME && err != -EPROTO)
+			no_luck(vd, "open its image", why);
+		else
+			no_use(vd, "take over", why);
 		return;
 	}
 	switch (vd->call.type) {

@@ -16,6 +16,10 @@
  * R3  In REVIVING no operation runs: op.c has them wait, and what one had asked
  *     is still under way for it.
  * R4  A row of deaths, each before a second of service, ends: the disk is dead.
+ * R5  One that the host does not let start, or open its image, has not died: that is
+ *     tried again for minutes.  If it lasts, the disk is dead too, but its journal
+ *     and redo log, with what its guest was told is written, stay until it is
+ *     forgotten, and its memo: the next daemon tries again.
  */
 #ifndef CTL_REVIVE_H
 #define CTL_REVIVE_H
@@ -45,6 +49,10 @@ struct revival {
 	unsigned quick;		/* deaths in a row, each before a second of service */
 	unsigned restarts;	/* in all */
 	uint64_t since_ns;	/* when it was last fit to serve; 0: not yet */
+	bool trouble;		/* this try has failed as in R5 */
+	uint64_t trouble_ns;	/* since when all have; 0: the last one has not */
+	unsigned tries;		/* since then */
+	bool keep;		/* given up so */
 	char why[256];		/* it failed otherwise than by death; or "" */
 	char last[124];		/* how the last one ended that was replaced */
 	pid_t old[REVIVE_PIDS];	/* whose disk it was; the first one stays */

@@ -247,9 +247,13 @@ void vdisk_died(struct vdisk *vd, const char *how)
 	vdisk_enter(vd, VD_DEAD);
 	chan_close(&vd->chan);
 	close_listen(vd);
-	names_remove_disk(vd->number);
+	if (vd->revival.keep)
+		names_remove_served(vd->number);
+	else
+		names_remove_disk(vd->number);
 	if (vd->minor >= 0) {
-		names_remove_disk(vd->minor);	/* between two names */
+		if (vd->minor != vd->number)	/* between two names */
+			names_remove_disk(vd->minor);
 		names_compat_nbd(vd->pid, vd->minor, false);
 	}
 	op_event(vd, WAIT_DEATH, 0, "");
@@ -270,6 +274,8 @@ void vdisk_forget(struct vdisk *vd)
 	ASSERT(vd->state == VD_DEAD);
 	broker_close(vd);
 	key_fds_close(&vd->keys);
+	if (vd->revival.keep)
+		names_remove_disk(vd->number);
 	if (vd->minor >= 0)
 		minor_unbind(vd->minor);
 	vd->number = -1;	/* another may have it before this one is freed */

@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 150
+# TIMEOUT: 200
 # What takes the place of a tapdisk that died dies too, lies, fails or says nothing:
 # it is given up or replaced in its turn, other disks do not notice, and nothing is
 # left of it; also if the daemon dies meanwhile.
@@ -55,12 +55,45 @@ die:4 signal 11
 die:20 signal 11
 fail:38 cannot take over: it broke
 fail:4 cannot take over: it broke
-fail:20 cannot open its image: it broke
 pid it lies about itself
 state it lies about itself
 flood cannot take over: it floods its control pipe
-askrw:$T/b.img cannot open its image
 END
+
+# --- what the host refuses, to its start or to its image, is no death: it is tried
+# again for longer than a row of deaths would last, told of once, and forgotten.
+while read -r mode reason; do
+	: >"$T/modes/1"
+	create "aio:$T/a.img"
+	echo "$mode" >"$T/modes/1"
+	[ "$mode" != none ] || mv "$T/fake/tapdisk" "$T/fake/away"
+	before=$(wc -l <"$T/ctl.log")
+	kill -KILL "$PID"
+	sleep 4
+	is "$MINOR" opening || fail "$mode: $(tap-ctl list)"
+	[ -e "$RUN/journal1" ] || fail "$mode: its journal is gone: $(names)"
+	[ "$(disk_json "$MINOR" | jq .restarts)" = 1 ] || fail "$mode: $(disk_json "$MINOR")"
+	tail -n +"$((before + 1))" "$T/ctl.log" >"$T/said"
+	[ "$(grep -c "disk $MINOR: .*$reason.*tried again" "$T/said")" = 1 ] &&
+		[ "$(grep -c "$reason" "$T/said")" -le 2 ] || fail "$mode: $(cat "$T/said")"
+	: >"$T/modes/1"
+	[ "$mode" != none ] || mv "$T/fake/away" "$T/fake/tapdisk"
+	wait_for 5 lives "$MINOR" "$PID" || fail "$mode: $(tap-ctl list)"
+	destroy "$MINOR"
+	wait_for 5 nothing_left || fail "$mode: left: $(names); $(fds "$CTL_PID") descriptors"
+done <<END
+fail:20 cannot open its image: it broke
+askrw:$T/b.img cannot open its image
+none was not started: .*No such file
+END
+# It can be given up as well.
+: >"$T/modes/1"
+create "aio:$T/a.img"
+echo fail:20 >"$T/modes/1"
+kill -KILL "$PID"
+sleep 2
+within5 tap-ctl destroy -m "$MINOR" -f -t 1 || fail "destroy -f"
+wait_for 5 nothing_left || fail "left: $(names)"
 
 # --- one that says nothing is replaced in its turn; what is asked meanwhile waits.
 : >"$T/modes/1"
