@@ -26,5 +26,5 @@ for point in $points; do
 		stop_ctl
 	done
 done
-must 'dmesg | grep -E "xvdb.*(error|wrong|disabled)" && false || true'
+must '! dmesg | grep -E "xvdb.*(error|wrong|disabled)"'
 sound "$T/b.qcow2"
