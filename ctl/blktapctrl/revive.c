@@ -3,10 +3,12 @@
  * Why R1 holds.  A pidfd is readable when the last thread of its process has gone
  * through exit_mm(), whoever is to reap it, we or init.  The last exit_mm() drops
  * the address space, which waits in exit_aio() until every request of libaio has
- * ended; a thread in a system call is not gone.  A pipe of an adopted tapdisk that
- * has no other end any more says the same: descriptors are closed behind
- * exit_mm().  What is written to a socket or by io_uring is another matter: no
- * store does that.
+ * ended; a thread in a system call is not gone.  (It may not be the last to drop
+ * it: who reads the smaps or the cmdline of a process in /proc as it dies holds its
+ * address space for as long as that takes, and then it is the reader who waits in
+ * exit_aio(), after the pidfd has fired.)  A pipe of an adopted tapdisk that has no
+ * other end any more says the same: descriptors are closed behind exit_mm().  What is
+ * written to a socket or by io_uring is another matter: no store does that.
  *
  * The disk of a tapdisk that died while no daemon lived has lost its locks for
  * that time: nobody held duplicates of its files.  The successor opens them by
