@@ -26,6 +26,10 @@ struct redo_area {
 	_Atomic uint32_t sync_failed;	/* a flush of a file has failed */
 	/* Positions in the log, which only grow: what is between them counts. */
 	_Atomic uint64_t head, tail;
+	/* When a write to one of its files last began or ended (CLOCK_REALTIME, ns), and
+	 * how many are under way: so from when on a change is another's. */
+	_Atomic uint64_t wrote_ns;
+	_Atomic uint32_t writing;
 };
 _Static_assert(sizeof(struct redo_area) <= REDO_AREA_HEAD, "before the log");
 
@@ -37,5 +41,14 @@ int redo_area_prepare(struct td_redo *r);
 void redo_sync_failed(const struct td_env *e);
 /* It had, before this open. */
 bool redo_sync_had_failed(const struct td_env *e);
+
+/* A store's: whatever changes its file lies between the two, from any thread. */
+void redo_write_begins(const struct td_env *e);
+void redo_write_ended(const struct td_env *e);
+/* The file was changed by another after the process that left the area had died, or
+ * that cannot be ruled out.  changed_ns: as in td_node. */
+bool redo_changed_since(const struct redo_area *a, uint64_t changed_ns);
+/* What was under way is not any more, and what has changed is known. */
+void redo_writes_are_ours(struct redo_area *a);
 
 #endif

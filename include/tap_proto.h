@@ -133,6 +133,8 @@ enum tap_open_flag {
 						 * was another tapdisk's, which has
 						 * died; what it left in the journal and
 						 * the redo log holds */
+	TAP_OPEN_UNLOCKED	= 1u << 3,	/* with RECOVER: no lock has kept
+						 * others off its files since then */
 	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME alone: how
 						 * many TAP_FD_KEY belong to it */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */

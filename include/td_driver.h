@@ -105,6 +105,8 @@ struct td_node {
 	struct td_node *up;	/* the filter or format above, or NULL */
 	uint64_t dev, ino;	/* of a store's file; 0: none */
 	struct td_tree *tree;
+	uint64_t changed_ns;	/* its ctime when it was opened, of this host's clock;
+				 * 0: it cannot be told */
 };
 
 /* A passphrase or key, as its file had it (a newline at its end is no part of
@@ -129,6 +131,7 @@ struct td_redo {
 	void *area;
 	size_t bytes;		/* its head alone: no image with tables is opened */
 	bool recover;		/* the open takes up what a process that died has left */
+	bool unlocked;		/* and others could change its files since then */
 };
 
 struct td_env {

@@ -431,7 +431,8 @@ static void params_do(struct control *c, const struct params *p)
 	}
 	if (!err && first &&
 	    disk_state(c->disk) == (resume ? DISK_PAUSED : DISK_CLOSED))
-		err = redo_file_prepare(&c->redo, p->flags & TAP_OPEN_RECOVER, &why);
+		err = redo_file_prepare(&c->redo, p->flags & TAP_OPEN_RECOVER,
+					p->flags & TAP_OPEN_UNLOCKED, &why);
 	if (err) {
 		op_done(op, err, why ? why : "");
 	} else if (resume) {

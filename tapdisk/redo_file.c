@@ -59,7 +59,8 @@ void redo_file_take(struct redo_file *f, int fd)
 		log_err("cannot use the redo log: %s", strerror(-err));
 }
 
-int redo_file_prepare(struct redo_file *f, bool recover, const char **why)
+int redo_file_prepare(struct redo_file *f, bool recover, bool unlocked,
+		      const char **why)
 {
 	struct stat st;
 	int err;
@@ -77,6 +78,7 @@ int redo_file_prepare(struct redo_file *f, bool recover, const char **why)
 	f->redo.bytes = (uint64_t)st.st_blocks * 512 >= f->bytes ? f->bytes :
 								   REDO_AREA_HEAD;
 	f->redo.recover = recover;
+	f->redo.unlocked = unlocked;
 	f->env->redo = &f->redo;
 	return redo_area_prepare(&f->redo);
 }
@@ -95,7 +97,7 @@ int redo_file_open(struct redo_file *f, const char *path, bool recover)
 		err = -posix_fallocate(fd, 0, TAP_REDO_BYTES);
 		redo_file_take(f, fd);
 		if (!err)
-			err = redo_file_prepare(f, recover, &why);
+			err = redo_file_prepare(f, recover, recover, &why);
 	}
 	if (err)
 		log_err("no redo log in %s: %s", path, strerror(-err));

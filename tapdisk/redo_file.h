@@ -16,8 +16,10 @@ struct redo_file {
 void redo_file_init(struct redo_file *f, struct td_env *e);
 /* A descriptor has come (TAP_FD_REDO): it is ours. */
 void redo_file_take(struct redo_file *f, int fd);
-/* Before an open, while nothing is open.  0, or -errno and *why: not without it. */
-int redo_file_prepare(struct redo_file *f, bool recover, const char **why);
+/* Before an open, while nothing is open; as td_redo says.  0, or -errno and *why: not
+ * without it. */
+int redo_file_prepare(struct redo_file *f, bool recover, bool unlocked,
+		      const char **why);
 /* Without blktapctrl: the file is made if it is not there, has room, and is readied.
  * 0, or -errno after one line in the log. */
 int redo_file_open(struct redo_file *f, const char *path, bool recover);

@@ -504,6 +504,17 @@ void broker_return(struct vdisk *vd)
 		container_of(e, struct kept, link)->lent = false;
 }
 
+bool broker_keeps(const struct vdisk *vd)
+{
+	list_for_each(e, &vd->files) {
+		const struct kept *k = container_of(e, struct kept, link);
+
+		if (!k->lent && !k->rdonly)
+			return true;
+	}
+	return false;
+}
+
 void broker_close(struct vdisk *vd)
 {
 	struct list *e;

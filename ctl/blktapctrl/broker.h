@@ -22,6 +22,8 @@ void broker_adopt(struct vdisk *vd);
 /* Its tapdisk has died, the duplicates are for the next one: what that asks for is
  * passed from them, under the locks that they hold. */
 void broker_return(struct vdisk *vd);
+/* They are there, still to be passed: of files that it writes to. */
+bool broker_keeps(const struct vdisk *vd);
 void broker_close(struct vdisk *vd);	/* the duplicates: locks go */
 void broker_abandon(struct vdisk *vd);	/* what is being opened is for nobody */
 

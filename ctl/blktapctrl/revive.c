@@ -12,7 +12,8 @@
  *
  * The disk of a tapdisk that died while no daemon lived has lost its locks for
  * that time: nobody held duplicates of its files.  The successor opens them by
- * name and locks them, or is refused.
+ * name and locks them, or is refused; and it is told so (TAP_OPEN_UNLOCKED), and
+ * refuses by itself to write its redo log into what others may have changed.
  */
 #include "revive.h"
 
@@ -456,7 +457,10 @@ void revive_answered(struct vdisk *vd, int err, const char *why,
 	if (*r->why)	/* it is being ended */
 		return;
 	if (err) {
-		if (vd->call.type == TAP_RESUME && err != -EPROTO)
+		/* Its redo log is no more this image's: that will not change. */
+		if (vd->call.type == TAP_RESUME && err == -ESTALE)
+			no_use(vd, "open its image", why);
+		else if (vd->call.type == TAP_RESUME && err != -EPROTO)
 			no_luck(vd, "open its image", why);
 		else
 			no_use(vd, "take over", why);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "broker.h"
 #include "names.h"
 #include "policy.h"
 #include "vdisk.h"
@@ -48,7 +49,11 @@ int image_ask(struct vdisk *vd, uint16_t type, const char *spec, int during,
 	if (err)
 		return err;
 	*what = NULL;
+	/* Until an open succeeds: that the next has duplicates again does not help. */
+	if (r->unclean && !broker_keeps(vd))
+		r->unlocked = true;
 	body.p.flags = vd->new_flags | (r->unclean ? TAP_OPEN_RECOVER : 0) |
+		       (r->unclean && r->unlocked ? TAP_OPEN_UNLOCKED : 0) |
 		       vd->new_keys.n << TAP_OPEN_KEYS_SHIFT;
 	memcpy(body.p.spec, spec, len);
 	return vdisk_call(vd, type, &body, sizeof(body.p) + len,

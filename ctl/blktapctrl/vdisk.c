@@ -331,7 +331,7 @@ int vdisk_opened(struct vdisk *vd, const struct msg *m)
 		vd->revival.keyless = false;
 	}
 	vd->failed_resume = false;
-	vd->revival.unclean = false;
+	vd->revival.unclean = vd->revival.unlocked = false;
 	vd->revival.since_ns = loop_now(ctl.loop);
 	vdisk_enter(vd, VD_RUNNING);
 	memo_write(vd, false);

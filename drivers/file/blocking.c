@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "file/file_priv.h"
+#include "redo_area.h"
 
 #define CHUNK (1u << 20)
 
@@ -134,8 +135,12 @@ int file_blocking(struct td_node *n, enum td_op op, uint64_t off, void *buf,
 
 	switch (op) {
 	case TD_OP_READ:
-	case TD_OP_WRITE:
 		return len ? transfer(f, op, off, buf, len) : 0;
+	case TD_OP_WRITE:
+		redo_write_begins(n->env);
+		err = len ? transfer(f, op, off, buf, len) : 0;
+		redo_write_ended(n->env);
+		return err;
 	case TD_OP_FLUSH:
 		if (f->sync_failed)
 			return -EIO;
@@ -145,6 +150,9 @@ int file_blocking(struct td_node *n, enum td_op op, uint64_t off, void *buf,
 		file_sync_failed(f);
 		return err;
 	default:
-		return set_size(f, off);
+		redo_write_begins(n->env);
+		err = set_size(f, off);
+		redo_write_ended(n->env);
+		return err;
 	}
 }

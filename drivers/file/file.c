@@ -110,6 +110,9 @@ static void start_sync(struct file_req *q)
 
 void file_end(struct file_req *q, int err, bool durable)
 {
+	if (q->writes)
+		redo_write_ended(q->f->node->env);
+	q->writes = false;
 	if (q->in_range) {
 		q->in_range = false;
 		range_leave(&q->f->ranges, &q->range);
@@ -284,7 +287,7 @@ static void file_submit(struct td_node *n, struct td_req *r)
 
 	q->f = f;
 	q->r = r;
-	q->in_range = false;
+	q->in_range = q->writes = false;
 	if (r->op == TD_OP_FLUSH) {
 		if (n->flags & TD_NODE_RDONLY)
 			td_complete(r, 0);
@@ -295,6 +298,10 @@ static void file_submit(struct td_node *n, struct td_req *r)
 	if (!r->length) {
 		td_complete(r, 0);
 		return;
+	}
+	if (r->op == TD_OP_WRITE || r->op == TD_OP_DISCARD || r->op == TD_OP_ZEROES) {
+		q->writes = true;
+		redo_write_begins(n->env);
 	}
 	switch (r->op) {
 	case TD_OP_READ:
@@ -365,6 +372,7 @@ static void examined(struct worker_job *j)
 		td_warn(n, "%s: direct I/O is not possible%s; using the page cache",
 			n->arg, f->geo.bytes % 4096 ?
 			" (its size is not a multiple of the host's block)" : "");
+	n->changed_ns = f->geo.changed_ns;
 	file_sized(f, f->geo.bytes);
 	f->no_punch = f->geo.no_punch;
 	if (f->no_punch)
@@ -500,6 +508,7 @@ static void resized(struct worker_job *j)
 	struct file_req *q = container_of(j, struct file_req, job);
 	struct td_node *n = q->f->node;
 
+	redo_write_ended(n->env);
 	if (q->in_range) {
 		q->in_range = false;
 		range_leave(&q->f->ranges, &q->range);
@@ -526,6 +535,7 @@ static void file_resize(struct td_node *n, struct td_req *r)
 {
 	struct file_req *q = control(n, r);
 
+	redo_write_begins(n->env);
 	q->job.run = run_resize;
 	q->job.done = resized;
 	q->range.start = align_down(n->size, FILE_PAGE);

@@ -37,6 +37,7 @@ struct file_geometry {
 	bool lost_direct;	/* O_DIRECT was there and had to be given up */
 	bool no_punch;
 	uint64_t dev, ino;	/* which file; of a device, its own number */
+	uint64_t changed_ns;	/* as in td_node */
 };
 
 /* Find out; may block: for workers.  0 or -errno and *why.  FILE_GROWS: it is a
@@ -69,6 +70,7 @@ struct file_req {		/* td_ctx(): nothing here outlives the request */
 	struct td_req *r;
 	struct range range;
 	bool in_range;
+	bool writes;		/* between redo_write_begins() and _ended() */
 	struct list sync;	/* on syncing or to_sync */
 
 	/* slow.c: [from, end) is still to do, [chunk, chunk_end) is in buf. */

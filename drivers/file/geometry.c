@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "file/file_priv.h"
 
 #define ALIGN_MAX FILE_ALIGN_MAX	/* a bounce buffer holds two such blocks */
@@ -146,6 +148,34 @@ int file_truncate(int fd, uint64_t have, uint64_t want)
 	return want > have && !is_aligned(have, FILE_PAGE) ? fdatasync(fd) : 0;
 }
 
+/* Where the times of a file are, or may be, another host's or a server's. */
+static bool foreign_clock(int fd)
+{
+	static const uint32_t kinds[] = {
+		0x6969 /* nfs */, 0xff534d42 /* cifs */, 0xfe534d42 /* smb2, smb3 */,
+		0x517b /* smbfs */, 0x00c36400 /* ceph */, 0x65735546 /* fuse */,
+		0x01021997 /* 9p */, 0x5346414f /* afs */, 0x6b414653 /* kafs */,
+		0x01161970 /* gfs2 */, 0x7461636f /* ocfs2 */, 0x0bd00bd0 /* lustre */,
+		0x47504653 /* gpfs */,
+	};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if ((uint32_t)fs.f_type == kinds[i])
+			return true;
+	return false;
+}
+
+static uint64_t changed(int fd, const struct stat *st)
+{
+	if (!S_ISREG(st->st_mode) || foreign_clock(fd))
+		return 0;
+	return (uint64_t)st->st_ctim.tv_sec * NS_PER_S +
+	       (uint64_t)st->st_ctim.tv_nsec;
+}
+
 int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **why)
 {
 	bool rdonly = how & FILE_RDONLY;
@@ -167,6 +197,7 @@ int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **wh
 	g->block_device = S_ISBLK(st.st_mode);
 	g->dev = g->block_device ? st.st_rdev : st.st_dev;
 	g->ino = g->block_device ? UINT64_MAX : st.st_ino;
+	g->changed_ns = changed(fd, &st);
 	err = file_bytes(fd, g->block_device, &g->bytes);
 	if (err)
 		return err;

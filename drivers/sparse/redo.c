@@ -40,6 +40,10 @@
  *    cluster of packed bytes) is space that nobody owns: lost to the image until it
  *    is checked, or with formats that do not count until it is copied.
  *
+ * Where the locks have fallen since the death (td_redo.unlocked), the tables may be
+ * others' by now: nothing is replayed unless it is sure that nobody was there
+ * (redo_area.c), and an empty log asks for nothing.
+ *
  * A failed sync: the successor knows of it (redo_area.h), so its syncs fail too.  If
  * something is in the log, it cannot be written in order, and the disk is refused.
  */
@@ -347,6 +351,8 @@ static int write_all(struct replay *p)
 	const struct found *v = p->v;
 	int err = sync_files(p->s);
 
+	if (!err)
+		redo_writes_are_ours(p->d->area);
 	for (size_t i = 0, n; !err && i < p->n; i += n) {
 		for (n = 1; i + n < p->n && v[i + n].stage == v[i].stage &&
 		     v[i + n].file == v[i].file &&
@@ -395,6 +401,16 @@ static void all_unsynced(struct sparse *s)
 	s->dep = true;
 }
 
+/* One of the files, by another. */
+static bool changed_since(const struct sparse *s, const struct redo_area *a)
+{
+	for (unsigned i = 0; i < s->n_files; i++)
+		if (!s->files[i].rdonly &&
+		    redo_changed_since(a, s->files[i].node->changed_ns))
+			return true;
+	return false;
+}
+
 /* The area is as redo_area_prepare() left it: in use, and ours to take over. */
 static int take_over(struct sparse *s, struct redo *d, const struct td_redo *r)
 {
@@ -408,6 +424,13 @@ static int take_over(struct sparse *s, struct redo *d, const struct td_redo *r)
 	if (a->bytes != r->bytes || a->dev != n->dev || a->ino != n->ino) {
 		td_err(s->node, "cannot open %s: its redo log is of another image",
 		       s->node->arg);
+		return -ESTALE;
+	}
+	if (r->unlocked && changed_since(s, a)) {
+		td_err(s->node, "cannot open %s: others may have changed it since the "
+		       "process that served it died; what that had yet to write to its "
+		       "tables would damage it now.  Check the image, and open it as a "
+		       "new disk", s->node->arg);
 		return -ESTALE;
 	}
 	return replay(s, d);
@@ -435,6 +458,7 @@ static int begin(struct sparse *s, struct td_redo *r)
 		free(d);
 		return err;
 	}
+	redo_writes_are_ours(a);
 	empty_to(d, d->tail);
 	a->bytes = r->bytes;
 	a->dev = s->node->child->dev;

@@ -3,7 +3,8 @@
 # A tapdisk that dies is replaced, whatever its disk is doing: clients reconnect and
 # find everything that was answered, no lock falls, a call under way gets its answer,
 # a paused disk stays paused; a tapdisk that cannot live is given up; what both
-# processes' death leaves is revived by the next daemon.
+# processes' death leaves is revived by the next daemon, or by none if others have
+# changed the image in between.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires jq qemu-img qemu-io nbdkit nbdcopy nbdinfo fio
@@ -220,6 +221,48 @@ wait_for 5 is "$run" running || fail "$(tap-ctl list)"
 URI="nbd+unix:///?socket=$RUN/nbd$run.sock"
 io 'read -P 4 8M 64k'
 [ "$(tapdisk_pids | wc -l)" = 2 ] || fail "processes: $(tap-ctl list) $(tapdisk_pids)"
+kill_ctl KILL
+
+# --- no lock has kept others off meanwhile: one with changes of tables that are in no
+# file yet goes on where nobody was there, and is refused where somebody was.
+both_die()
+{
+	local p
+	kill_ctl KILL
+	for p in $(tapdisk_pids); do kill -KILL "$p"; done
+	wait_for 5 eval '! tapdisk_pids | grep -q .' || fail "tapdisks: $(tapdisk_pids)"
+}
+start
+for between in nobody somebody; do
+	qemu-img create -q -f qcow2 "$T/b.qcow2" 32M || fail "qemu-img"
+	create "qcow2:$T/b.qcow2"
+	# (qemu-io would flush as it leaves: the redo log would be empty.)
+	echo 'write -q -P 6 1M 256k' | tap-io "$RUN/ring$MINOR.sock" >"$T/out" 2>&1 ||
+		fail "tap-io: $(cat "$T/out")"
+	both_die
+	qemu-io -r -f qcow2 -c 'read -P 0 1M 256k' "$T/b.qcow2" >"$T/out" 2>&1 &&
+		! grep -q failed "$T/out" || fail "it needs no redo log: $(cat "$T/out")"
+	[ $between = nobody ] || qemu-io -f qcow2 -c 'write -q -P 8 8M 1M' \
+		"$T/b.qcow2" || fail "an image of the dead is locked"
+	cp "$T/b.qcow2" "$T/was"
+	start
+	if [ $between = nobody ]; then
+		wait_for 5 is "$MINOR" running || fail "$(tap-ctl list)"
+		io 'read -P 6 1M 256k'
+	else
+		wait_for 10 is "$MINOR" dead || fail "revived: $(tap-ctl list)"
+		grep -q "cannot open $T/b.qcow2: others may have changed it" "$T/ctl.log" ||
+			fail "not told why"
+		cmp "$T/b.qcow2" "$T/was" || fail "it was refused, and changed"
+	fi
+	destroy "$MINOR"
+done
+create "qcow2:$T/b.qcow2"	# as a new disk
+io 'read -P 8 8M 1M'
+destroy "$MINOR"
+tap-ctl destroy -m "$run" && tap-ctl destroy -m "$ro" || fail "destroy"
+create "aio:$T/raw.img"
+run=$MINOR
 kill_ctl KILL
 
 # --- --no-restart: the dead stay dead, and so with those of a dead daemon.

@@ -1,7 +1,7 @@
 /* The redo log of an image: what the file lacks is taken over from it, once; from one
- * that is damaged, of another image, or of a disk whose flush has failed nothing is,
- * and neither it nor the image is changed.  (What it must have in it at any moment is
- * tests/crash/kills.sh's.)
+ * that is damaged, of another image, of one that others have changed, or of a disk whose
+ * flush has failed nothing is, and neither it nor the image is changed.  (What it must
+ * have in it at any moment is tests/crash/kills.sh's.)
  *
  * A kill is a copy: of the image and of the log, while the disk is still open. */
 #include <errno.h>
@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "drv_rig.h"
 #include "redo_area.h"
 
@@ -70,6 +71,7 @@ static void live_and_die(void)
 	memcpy(left, area, sizeof(area));
 	assert_int_equal(rig_close(&g), 0);
 	assert_true(head()->tail == head()->head);
+	assert_int_equal(head()->writing, 0);
 	rig_free(&g);
 }
 
@@ -195,6 +197,58 @@ static void one_of_another_image_is_refused(void **state)
 	refused(-ESTALE);
 }
 
+static uint64_t copy_changed(void)
+{
+	struct stat st;
+
+	assert_int_equal(stat(copy, &st), 0);
+	return (uint64_t)st.st_ctim.tv_sec * NS_PER_S + (uint64_t)st.st_ctim.tv_nsec;
+}
+
+/* No lock has kept others off: all that tells of them is when the copy was changed. */
+static void one_that_others_have_changed_is_refused(void **state)
+{
+	struct rig g;
+	uint64_t ns;
+
+	(void)state;
+	live_and_die();
+	redo.unlocked = true;
+	take_area();
+	ns = copy_changed();
+	assert_true(head()->wrote_ns > ns - 60 * NS_PER_S && head()->wrote_ns < ns);
+	head()->writing = 0;
+	head()->wrote_ns = ns - 50 * NS_PER_MS;
+	refused(-ESTALE);
+	refused(-ESTALE);
+	head()->wrote_ns = 0;
+	refused(-ESTALE);
+	/* Of one that was under way nobody knows when exactly it began. */
+	head()->wrote_ns = ns - 2 * NS_PER_S;
+	head()->writing = 1;
+	refused(-ESTALE);
+	head()->wrote_ns = ns - 50 * NS_PER_MS;
+	assert_int_equal(open_copy(&g, 0), 0);
+	assert_true(head()->wrote_ns > ns);
+	assert_int_equal(head()->writing, 0);
+	read_all(&g);
+	assert_int_equal(rig_close(&g), 0);
+	rig_free(&g);
+	/* With nothing in it there is nothing to be afraid of. */
+	head()->wrote_ns = 0;
+	assert_int_equal(open_copy(&g, 0), 0);
+	assert_int_equal(rig_close(&g), 0);
+	rig_free(&g);
+	take_area();
+	head()->wrote_ns = copy_changed();
+	head()->writing = 0;
+	assert_int_equal(open_copy(&g, 0), 0);
+	read_all(&g);
+	assert_int_equal(rig_close(&g), 0);
+	rig_free(&g);
+	redo.unlocked = false;
+}
+
 static void it_is_not_trusted_after_a_failed_flush(void **state)
 {
 	struct rig g;
@@ -297,6 +351,7 @@ int main(void)
 		cmocka_unit_test_setup(who_only_reads_leaves_it, fresh),
 		cmocka_unit_test_setup(a_damaged_one_is_refused, fresh),
 		cmocka_unit_test_setup(one_of_another_image_is_refused, fresh),
+		cmocka_unit_test_setup(one_that_others_have_changed_is_refused, fresh),
 		cmocka_unit_test_setup(it_is_not_trusted_after_a_failed_flush, fresh),
 		cmocka_unit_test_setup(damage_is_marked_when_it_is_empty, fresh),
 		cmocka_unit_test_setup(without_room_nothing_is_written, fresh),
