@@ -321,7 +321,8 @@ void td_set_geometry(struct td_node *n, uint64_t size, uint32_t phys)
 {
 	ASSERT(is_aligned(size, 512) && is_pow2(phys) && phys >= 512);
 	n->size = size;
-	n->phys = phys;
+	if (n->phys != phys)	/* a worker changes the size alone */
+		n->phys = phys;
 }
 
 int td_set_identity(struct td_node *n, uint64_t dev, uint64_t ino)

@@ -95,7 +95,8 @@ struct td_node {
 	struct td_node *child;	/* filter: below it; format: its file; else NULL */
 	struct td_env *env;	/* loop, queue, files: what drivers stand on */
 	void *priv;		/* driver->node_ctx bytes */
-	uint64_t size;		/* bytes, a multiple of 512 */
+	_Atomic uint64_t size;	/* bytes, a multiple of 512; a blocking slot in a
+				 * worker may let it grow while others read */
 	uint32_t phys;		/* physical block, bytes: a power of two >= 512 */
 	uint32_t caps;		/* after td_set_caps() and the child's mask */
 

@@ -57,7 +57,7 @@ struct file {			/* node->priv */
 	bool sync_failed;	/* I3 of file.c */
 	struct list syncing;	/* those whom the running fdatasync serves */
 	struct list to_sync;	/* those who came since: they share the next */
-	uint64_t odd_end;	/* the file's end inside a sector, or UINT64_MAX */
+	_Atomic uint64_t odd_end; /* the file's end inside a sector, or UINT64_MAX */
 	struct ranges ranges;
 	struct bounce bounce;
 	struct log_limit limit;
