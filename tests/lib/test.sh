@@ -15,6 +15,7 @@ BUILD=${BUILD:-build}
 case $BUILD in /*) ;; *) BUILD=$TOP/$BUILD ;; esac
 BIN=${BIN:-$BUILD/bin}
 SAN=${SAN:-}
+_slow=1; [ -z "$SAN" ] || _slow=4	# sanitizers: what waits has that much longer
 PATH=$BIN:$PATH
 export PATH BUILD BIN
 unset BLKTAP_RUNDIR
@@ -109,7 +110,7 @@ requires_no_san()
 wait_for()
 {
 	local end
-	end=$(($(date +%s) + $1 + 1))
+	end=$(($(date +%s) + $1 * $_slow + 1))
 	shift
 	until "$@"; do
 		[ "$(date +%s)" -lt "$end" ] || return 1
