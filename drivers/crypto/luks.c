@@ -349,22 +349,31 @@ static void tell(const struct luks_header *h, struct luks_about *a)
 	}
 }
 
+/* Read and check a header.  *h is the caller's to free, also after a failure; NULL:
+ * no memory. */
+static int load(const struct luks_io *io, bool detached, const struct luks_limits *l,
+		char *why, size_t why_len, struct luks_header **h)
+{
+	int err;
+
+	*h = calloc(1, sizeof(**h));
+	if (!*h) {
+		snprintf(why, why_len, "no memory");
+		return -ENOMEM;
+	}
+	(*h)->why = why;
+	(*h)->why_len = why_len;
+	err = read_header(*h, io, detached);
+	return err ? err : check(*h, io->bytes, detached, l);
+}
+
 int crypt_luks_about(const struct luks_io *io, struct luks_about *a, char *why,
 		     size_t why_len)
 {
 	struct luks_limits l = limits_of(NULL);
-	struct luks_header *h = calloc(1, sizeof(*h));
-	int err;
+	struct luks_header *h;
+	int err = load(io, false, &l, why, why_len, &h);
 
-	if (!h) {
-		snprintf(why, why_len, "no memory");
-		return -ENOMEM;
-	}
-	h->why = why;
-	h->why_len = why_len;
-	err = read_header(h, io, false);
-	if (!err)
-		err = check(h, io->bytes, false, &l);
 	if (!err)
 		tell(h, a);
 	free(h);
@@ -377,19 +386,12 @@ int crypt_luks_open(const struct luks_io *io, bool detached,
 		    struct crypt **c, char *why, size_t why_len)
 {
 	struct luks_limits l = limits_of(limits);
-	struct luks_header *h = calloc(1, sizeof(*h));
-	int err;
+	struct luks_header *h;
+	int err = load(io, detached, &l, why, why_len, &h);
 
 	*c = NULL;
-	if (!h) {
-		snprintf(why, why_len, "no memory");
-		return -ENOMEM;
-	}
-	h->why = why;
-	h->why_len = why_len;
-	err = read_header(h, io, detached);
-	if (!err)
-		err = check(h, io->bytes, detached, &l);
+	if (!h)
+		return err;
 	if (!err && !n_secrets)
 		err = luks_refuse(h, -ENOKEY, "it is encrypted, and no passphrase "
 				  "was given");
