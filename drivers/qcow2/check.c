@@ -38,8 +38,8 @@ static int begin(struct qcow2_check *k)
 	if (k->clusters > CLUSTERS_MAX)
 		return -EFBIG;
 	k->c->total = (k->im.h.size + qcow2_cluster(d) - 1) >> d->cluster_bits;
-	k->want = calloc(k->clusters, sizeof(*k->want));
-	k->have = calloc(k->clusters, sizeof(*k->have));
+	k->want = calloc(k->clusters + 1, sizeof(*k->want));
+	k->have = calloc(k->clusters + 1, sizeof(*k->have));
 	k->l2 = malloc(qcow2_cluster(d));
 	return k->want && k->have && k->l2 ? 0 : -ENOMEM;
 }

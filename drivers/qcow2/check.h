@@ -18,8 +18,10 @@ struct qcow2_check {
 	struct td_check *c;
 	struct qcow2_image im;
 	uint64_t bytes;			/* of the file */
-	uint64_t clusters;		/* of the file; the last may be cut */
-	uint32_t *want, *have;		/* of each cluster: references that were
+	uint64_t clusters;		/* of the file, the last may be cut; one more
+					 * when a cluster that is not at a cluster's
+					 * start reaches behind its end */
+	uint32_t *want, *have;		/* of each cluster, and of one more: references
 					 * found; refcount, at most UINT32_MAX */
 	uint64_t *reft;			/* the refcount table */
 	uint64_t reft_entries;

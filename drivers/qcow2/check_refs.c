@@ -31,7 +31,7 @@ static uint64_t block_of(const struct qcow2_check *k, uint64_t i)
 static void load_block(struct qcow2_check *k, uint64_t index, uint8_t *block)
 {
 	uint64_t first = index << k->im.d.block_bits, host, v;
-	uint64_t n = min_u64(block_entries(k), k->clusters - first);
+	uint64_t n = min_u64(block_entries(k), k->clusters + 1 - first);
 	unsigned order = k->im.d.ref_order;
 
 	/* Reserved bits are told of by the walk; the block is there. */
@@ -63,7 +63,7 @@ int qcow2_check_load(struct qcow2_check *k)
 	block = malloc(qcow2_cluster(&k->im.d));
 	if (!block)
 		return -ENOMEM;
-	for (uint64_t i = 0; i < n && i << k->im.d.block_bits < k->clusters; i++)
+	for (uint64_t i = 0; i < n && i << k->im.d.block_bits <= k->clusters; i++)
 		if (k->reft[i])
 			load_block(k, i, block);
 	free(block);

@@ -26,7 +26,8 @@ void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
 		return;
 	}
 	last = (off + len - 1) >> bits;
-	for (uint64_t i = off >> bits; i <= last && i < k->clusters; i++) {
+	k->clusters = max_u64(k->clusters, last + 1);
+	for (uint64_t i = off >> bits; i <= last; i++) {
 		if (k->want[i] == max)
 			QCOW2_BAD(k, "cluster %llu has more references than a "
 				  "refcount can say", (ull)i);
