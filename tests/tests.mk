@@ -108,7 +108,8 @@ fuzz-run: $(FUZZ)
 	@mkdir -p $(addprefix $(BUILD)/corpus/,$(notdir $(FUZZ)))
 	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -t $$(($(SECONDS) + 120)) \
 		$(foreach f,$(FUZZ),"fuzz/$(notdir $(f))::$(f) -timeout=10 \
-		-rss_limit_mb=1024 -error_exitcode=99 -max_total_time=$(SECONDS) -print_final_stats=1 \
+		-rss_limit_mb=1024 -error_exitcode=99 -max_total_time=$(SECONDS) $(if $(SEED),-seed=$(SEED)) \
+		-print_final_stats=1 \
 		-artifact_prefix=$(BUILD)/corpus/$(notdir $(f))- \
 		$(BUILD)/corpus/$(notdir $(f)) $(wildcard tests/fuzz/$(notdir $(f)).corpus)")
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) $(LIB)

@@ -4,9 +4,9 @@
 # both in turns, against a model; libqcow and libvmdk as third readers.
 #
 # A short run takes a sample, by SEED, of MATRIX_SECONDS.  LONG=1 without that: all,
-# with more rounds.  MATRIX_SEED goes before SEED.  ONLY=WORD:
-# the cells whose names have it (NAME/a, /b or /c: that way), and their files are
-# kept with KEEP=1.  What cannot be tried here is told, with its reason, and counted.
+# with more rounds.  ONLY=WORD: the cells whose names have it (NAME/a, /b or /c: that
+# way), and their files are kept with KEEP=1.  What cannot be tried here is told, with
+# its reason, and counted.
 # TIMEOUT: 1800
 set -u
 . "$(dirname "$0")/../lib/test.sh"
@@ -18,8 +18,6 @@ done
 for m in pyqcow pyvmdk; do
 	"$PY" -c "import $m" 2>/dev/null || note "without $m: no third opinion"
 done
-SEED=${MATRIX_SEED:-${SEED:-}}
-[ -n "$SEED" ] || unset SEED
 seed
 # A short run is ended by time: a slow machine tries fewer.
 set -- --seed "$SEED" --budget "${MATRIX_SECONDS:-40}"

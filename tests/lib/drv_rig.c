@@ -295,10 +295,10 @@ const char *rig_file(const char *dir, const char *name, uint64_t bytes)
 
 uint64_t rig_seed(void)
 {
-	const char *s = getenv("TEST_SEED");
-	uint64_t seed = s ? strtoull(s, NULL, 0) : clock_ns();
+	const char *s = getenv("SEED");
+	uint64_t seed = s && *s ? strtoull(s, NULL, 0) : clock_ns();
 
-	printf("seed: TEST_SEED=%llu\n", (unsigned long long)seed);
+	printf("SEED=%llu\n", (unsigned long long)seed);
 	fflush(stdout);
 	return seed;
 }

@@ -58,7 +58,7 @@ void rig_dir_remove(const char *dir);
 /* DIR/NAME of `bytes` bytes, sparse; in a static buffer. */
 const char *rig_file(const char *dir, const char *name, uint64_t bytes);
 
-/* Random numbers of a seed that is printed: TEST_SEED, or the clock. */
+/* Random numbers of a seed that is printed: SEED, or the clock. */
 uint64_t rig_seed(void);
 uint64_t rig_random(uint64_t *state);
 void rig_fill(uint64_t *state, void *buf, uint64_t len);

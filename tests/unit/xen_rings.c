@@ -929,7 +929,7 @@ static void a_successor_goes_on(void **state)
 static void whatever_a_guest_sends_is_answered(void **state)
 {
 	const char *given = getenv("SEED");
-	unsigned seed = given ? (unsigned)atoi(given) : (unsigned)getpid();
+	unsigned seed = given && *given ? (unsigned)atoi(given) : (unsigned)getpid();
 	static bool waiting[2][64];
 
 	(void)state;
