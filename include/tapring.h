@@ -48,7 +48,8 @@ struct tapring_opts {
 				 * (at least 11; 11 = no indirect requests) */
 	uint64_t data;		/* bytes of memory for data; 4 MiB */
 	uint64_t poll_ns;	/* how long tapring_wait() spins; 0 = not at all */
-	uint32_t timeout_ms;	/* of connecting; 10000 */
+	uint32_t timeout_ms;	/* of connecting, also to the successor of a process
+				 * that dies meanwhile; 10000 */
 	uint32_t reconnect_ms;	/* how long to look for a successor of a disk's
 				 * process that has died; 30000 */
 	uint32_t reserved[8];	/* 0 */

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tapring_priv.h"
@@ -260,26 +261,25 @@ static int opts_check(const struct tapring_opts *o)
 	return 0;
 }
 
-int tapring_connect(const char *path, const struct tapring_opts *opts,
-		    struct tapring **out)
+static unsigned timeout_of(const struct tapring_opts *o)
 {
-	static const struct tapring_opts defaults;
-	const struct tapring_opts *o = opts ? opts : &defaults;
-	struct tapring_greeting g;
-	struct tapring *r;
-	int err = opts_check(o);
+	return o->timeout_ms ? o->timeout_ms : TIMEOUT_DEFAULT_MS;
+}
 
-	if (err)
-		return err;
-	r = calloc(1, sizeof(*r));
+static int attempt(const char *path, const struct tapring_opts *o,
+		   struct tapring **out)
+{
+	struct tapring_greeting g;
+	struct tapring *r = calloc(1, sizeof(*r));
+	int err;
+
 	if (!r)
 		return -ENOMEM;
 	r->memfd = r->next_sock = r->events_fd = r->timer = r->news = -1;
 	r->limit_ns = (o->reconnect_ms == TAPRING_NO_RECONNECT ? 0 :
 		       o->reconnect_ms ? o->reconnect_ms :
 		       RECONNECT_DEFAULT_MS) * UINT64_C(1000000);
-	r->sock = err = dial(path, o->timeout_ms ? o->timeout_ms :
-						   TIMEOUT_DEFAULT_MS);
+	r->sock = err = dial(path, timeout_of(o));
 	if (err < 0)
 		goto fail;
 	err = recv_all(r->sock, &g, sizeof(g));
@@ -303,6 +303,30 @@ int tapring_connect(const char *path, const struct tapring_opts *opts,
 	return 0;
 fail:
 	tapring_close(r);
+	return err;
+}
+
+/* It hung up without a word: it has died, and its successor may be there soon, behind
+ * the same socket.  What says no says why. */
+static bool died(int err)
+{
+	return err == -EPIPE || err == -ECONNRESET;
+}
+
+int tapring_connect(const char *path, const struct tapring_opts *opts,
+		    struct tapring **r)
+{
+	static const struct tapring_opts defaults;
+	static const struct timespec pause = { .tv_nsec = 2000000 };
+	const struct tapring_opts *o = opts ? opts : &defaults;
+	uint64_t end = now_ns() + timeout_of(o) * UINT64_C(1000000);
+	int err = opts_check(o);
+
+	if (err)
+		return err;
+	while (died(err = attempt(path, o, r)) &&
+	       o->reconnect_ms != TAPRING_NO_RECONNECT && now_ns() < end)
+		nanosleep(&pause, NULL);
 	return err;
 }
 

@@ -95,6 +95,26 @@ static void *serve(void *arg)
 	return NULL;
 }
 
+/* Processes that die while they greet a client, and at last one that lives. */
+static void *die_and_serve(void *arg)
+{
+	const unsigned deaths = *(const unsigned *)arg;
+
+	for (unsigned i = 0; i < deaths; i++) {
+		int fd = accept(listener, NULL, NULL);
+		size_t len = i % 3 == 0 ? 0 : i % 3 == 1 ? sizeof(greeting) / 2 :
+							   sizeof(greeting);
+		char byte;
+
+		(void)!send(fd, &greeting, len, MSG_NOSIGNAL);
+		/* It has said hello, and that is not read: a reset. */
+		if (len == sizeof(greeting))
+			(void)!recv(fd, &byte, 1, MSG_PEEK);
+		close(fd);
+	}
+	return serve(NULL);
+}
+
 static int make(void **state)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -177,6 +197,54 @@ static void wrong_welcomes_are_refused(void **state)
 	assert_int_equal(connect_to_it(&r, 2), -EPROTO);
 	bells = 3;	/* more than asked for: taken, the rest closed */
 	assert_int_equal(connect_to_it(&r, 1), 0);
+	tapring_close(r);
+	pthread_join(thread, NULL);
+}
+
+static void one_that_dies_is_tried_again(void **state)
+{
+	struct tapring_opts o = { .timeout_ms = 60000 };
+	unsigned deaths = 7;
+	struct tapring *r;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, die_and_serve, &deaths), 0);
+	assert_int_equal(tapring_connect(path, &o, &r), 0);
+	tapring_close(r);
+	pthread_join(thread, NULL);
+}
+
+/* ... but not for ever ... */
+static void who_dies_always_is_given_up(void **state)
+{
+	struct tapring_opts o = { .timeout_ms = 100 };
+	unsigned deaths = 1u << 20;
+	struct tapring *r;
+	int err;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, die_and_serve, &deaths), 0);
+	err = tapring_connect(path, &o, &r);
+	assert_true(err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT);
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
+}
+
+/* ... and not for who wants no successor. */
+static void one_who_wants_no_successor_is_told(void **state)
+{
+	struct tapring_opts o = { .reconnect_ms = TAPRING_NO_RECONNECT };
+	unsigned deaths = 3;
+	struct tapring *r;
+	int err;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, die_and_serve, &deaths), 0);
+	for (unsigned i = 0; i < deaths; i++) {
+		err = tapring_connect(path, &o, &r);
+		assert_true(err == -EPIPE || err == -ECONNRESET);
+	}
+	assert_int_equal(tapring_connect(path, &o, &r), 0);
 	tapring_close(r);
 	pthread_join(thread, NULL);
 }
@@ -326,6 +394,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(wrong_greetings_are_refused),
 		TEST(wrong_welcomes_are_refused),
+		TEST(one_that_dies_is_tried_again),
+		TEST(who_dies_always_is_given_up),
+		TEST(one_who_wants_no_successor_is_told),
 		TEST(answers_are_believed_only_when_they_fit),
 		TEST(a_server_that_leaves_is_noticed),
 		TEST(wrong_calls_are_refused_and_harmless),
