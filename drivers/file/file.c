@@ -341,13 +341,16 @@ static void run_examine(struct worker_job *j)
 {
 	struct file_req *q = container_of(j, struct file_req, job);
 	struct file *f = q->f;
-	const struct td_node *up = f->node->up;
+	const struct td_node *n = f->node, *up = n->up;
+	unsigned how = 0;
 
-	q->err = file_geometry(f->fd,
-			       (f->node->flags & TD_NODE_RDONLY ? FILE_RDONLY : 0) |
-			       (up && up->driver->kind == TD_FORMAT &&
-				!up->driver->exact_end ? FILE_GROWS : 0),
-			       &f->geo, &q->why);
+	if (n->flags & TD_NODE_RDONLY)
+		how |= FILE_RDONLY;
+	if (up && up->driver->kind == TD_FORMAT && !up->driver->exact_end)
+		how |= FILE_GROWS;
+	if (n->env->redo && n->env->redo->recover)
+		how |= FILE_EVIDENCE;
+	q->err = file_geometry(f->fd, how, &f->geo, &q->why);
 }
 
 static void examined(struct worker_job *j)

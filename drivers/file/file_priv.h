@@ -40,9 +40,16 @@ struct file_geometry {
 	uint64_t changed_ns;	/* as in td_node */
 };
 
-/* Find out; may block: for workers.  0 or -errno and *why.  FILE_GROWS: it is a
- * format's, which will make the end a whole block before it writes there. */
-enum { FILE_RDONLY = 1u << 0, FILE_GROWS = 1u << 1 };
+/* Find out; may block: for workers.  0 or -errno and *why. */
+enum {
+	FILE_RDONLY	= 1u << 0,
+	FILE_GROWS	= 1u << 1,	/* it is a format's, which will make the end a
+					 * whole block before it writes there */
+	FILE_EVIDENCE	= 1u << 2,	/* its ctime tells who has changed it, also to
+					 * him who opens it after us: leave it.  That
+					 * holes can be punched is believed then, until
+					 * one is refused */
+};
 int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **why);
 int file_bytes(int fd, bool block_device, uint64_t *bytes);
 /* ftruncate(2), from `have` bytes to `want`.  -1 and errno. */

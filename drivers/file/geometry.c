@@ -117,7 +117,8 @@ static int give_up_direct(int fd, int flags, struct file_geometry *g)
 	return 0;
 }
 
-/* Behind the end there is nothing to punch: harmless, and it tells. */
+/* Behind the end there is nothing to punch: harmless, and it tells.  But it sets the
+ * file's ctime. */
 static bool punch_refused(int fd, uint64_t bytes)
 {
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -178,7 +179,6 @@ static uint64_t changed(int fd, const struct stat *st)
 
 int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **why)
 {
-	bool rdonly = how & FILE_RDONLY;
 	int flags = fcntl(fd, F_GETFL), err, sector;
 	struct stat st;
 
@@ -190,7 +190,7 @@ int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **wh
 		*why = "not a regular file or a block device";
 		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
 	}
-	if (!rdonly && (flags & O_ACCMODE) != O_RDWR) {
+	if (!(how & FILE_RDONLY) && (flags & O_ACCMODE) != O_RDWR) {
 		*why = "it was opened for reading only";
 		return -EROFS;
 	}
@@ -237,7 +237,7 @@ int file_geometry(int fd, unsigned how, struct file_geometry *g, const char **wh
 		g->trim_align = ioctl(fd, BLKSSZGET, &sector) ?
 				(g->align > 1 ? g->align : ALIGN_GUESS) :
 				sane((uint64_t)sector, 512, ALIGN_MAX);
-	else if (!rdonly)
+	else if (!(how & (FILE_RDONLY | FILE_EVIDENCE)))
 		g->no_punch = punch_refused(fd, g->bytes);
 	return 0;
 }
