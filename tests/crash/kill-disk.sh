@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 240
+# TIMEOUT: 600
 # Disks of all kinds under a load that knows what they must hold, through their rings,
 # while their tapdisks are killed at random and replaced: nothing that was answered is
 # lost, and the load sees no error.  In the end the images are whole, and hold what the
@@ -46,6 +46,15 @@ make_image() # NAME
 	format[$1]=${format[$1]%%:*}
 	: "${spec[$1]:=$1:$f}" "${opts[$1]:=}"
 }
+loads=
+end_loads()
+{
+	local of
+	of=$(echo $loads | tr ' ' ',')
+	# shellcheck disable=SC2046,SC2086
+	[ -z "$of" ] || { kill -KILL $(pgrep -P "$of") $loads; wait $loads; } 2>/dev/null
+}
+at_exit end_loads
 # Requests of one session after the other, until there is a $T/stop.
 load() # NAME
 {
@@ -60,13 +69,6 @@ load() # NAME
 	done
 	echo "$1: $n sessions"
 }
-pid_of() { disk_json "${minor[$1]}" | jq -r '.pid // 0'; }
-taken_over() # NAME PID
-{
-	local p
-	p=$(pid_of "$1")
-	[ "$p" != 0 ] && [ "$p" != "$2" ] && [ "$(disk_state "${minor[$1]}")" = running ]
-}
 start_load() # NAME...
 {
 	rm -f "$T/stop"
@@ -74,19 +76,18 @@ start_load() # NAME...
 	for d in "$@"; do
 		load "$d" >"$T/$d.end" 2>&1 &
 		loads="$loads $!"
-		own $!
 	done
 }
 declare -A victim
 kill_all() # NAME...: and wait for those that take over
 {
-	for d in "$@"; do victim[$d]=$(pid_of "$d"); done
+	for d in "$@"; do victim[$d]=$(pid_of "${minor[$d]}"); done
 	for d in "$@"; do
-		kill -KILL "${victim[$d]}" || fail "$d: no tapdisk ${victim[$d]}"
+		[ "${victim[$d]}" -gt 0 ] && kill -KILL "${victim[$d]}" || fail "$d: no tapdisk ${victim[$d]}"
 		sleep 0.0$((RANDOM % 10))
 	done
 	for d in "$@"; do
-		wait_for 20 taken_over "$d" "${victim[$d]}" || fail "$d: $(tap-ctl list)"
+		wait_for 20 taken_over "${minor[$d]}" "${victim[$d]}" || fail "$d: $(tap-ctl list)"
 	done
 }
 loads_alive() { for p in $loads; do kill -0 "$p" 2>/dev/null || return 1; done; }
@@ -124,6 +125,10 @@ for d in "${disks[@]}"; do
 done
 
 # --- and without them?
+over() # PID: it is replaced, or nothing will come of it
+{
+	taken_over "$MINOR" "$1" || [ "$(disk_state "$MINOR")" = dead ] || ! loads_alive
+}
 for what in journal redo; do
 	[ -z "${DISKS:-}" ] || break
 	rm -f "$T"/qcow2* "$T"/*.end
@@ -135,14 +140,14 @@ for what in journal redo; do
 	lost=
 	for _ in 1 2 3 4 5 6; do
 		sleep 1.$((RANDOM % 10))
-		old=$(pid_of qcow2)
+		old=$(pid_of "$MINOR")
 		kill -KILL "$old"
-		wait_for 4 taken_over qcow2 "$old" && loads_alive || { lost=1; break; }
+		wait_for 10 over "$old"
+		taken_over "$MINOR" "$old" && loads_alive || { lost=1; break; }
 	done
 	[ -n "$lost" ] || fail "without its $what nothing is lost: why is it there?"
 	note "without $what: $(cat "$T/qcow2.end"; tail -n 2 "$T/ctl.log")"
-	# shellcheck disable=SC2086
-	kill -KILL $(pgrep -P $loads) $loads 2>/dev/null
+	end_loads
 	rm -f "$T/wipe"
 	tap-ctl destroy -m "$MINOR" >/dev/null 2>&1 || tap-ctl destroy -f -m "$MINOR"
 done

@@ -55,8 +55,7 @@ pid=$(disk_json 0 | jq .pid)
 sleep 0.3
 kill -KILL "$pid"
 [ "$(id -u)" != 0 ] || refuse 16 tap-ctl create -a "aio:$T/a.img"
-replaced() { [ "$(disk_json 0 | jq "[.pid != $pid, .state]" -c)" = '[true,"running"]' ]; }
-wait_for 5 replaced || fail "the death of an adopted disk is unnoticed: $(shown)"
+wait_for 5 taken_over 0 "$pid" || fail "the death of an adopted disk is unnoticed: $(shown)"
 [ "$(id -u)" != 0 ] || refuse 16 tap-ctl create -a "aio:$T/a.img"
 tap-io -m 0 -c 'read 0 4k' >/dev/null || fail "I/O with its successor"
 tap-ctl destroy -m 0 -p "$pid" || fail "destroy"

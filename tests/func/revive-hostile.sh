@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 200
+# TIMEOUT: 600
 # What takes the place of a tapdisk that died dies too, lies, fails or says nothing:
 # it is given up or replaced in its turn, other disks do not notice, and nothing is
 # left of it; also if the daemon dies meanwhile.
@@ -9,9 +9,7 @@ requires jq
 mkdir "$T/modes" "$T/fake" && truncate -s 1M "$T/a.img" "$T/b.img" "$T/c.img"
 cp "$BUILD/func/faketap" "$T/fake/tapdisk" || fail "faketap is not built"
 start() { start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"; }
-pid_of() { disk_json "$1" | jq -r '.pid // 0'; }
 is() { [ "$(disk_state "$1")" = "$2" ]; }
-lives() { [ "$(disk_json "$1" | jq -c "[.pid != $2, .state]")" = '[true,"running"]' ]; }
 names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
 
 # There is another process in PID's place, and it has gone as far as it will.
@@ -80,7 +78,7 @@ while read -r mode reason; do
 		[ "$(grep -c "$reason" "$T/said")" -le 2 ] || fail "$mode: $(cat "$T/said")"
 	: >"$T/modes/1"
 	[ "$mode" != none ] || mv "$T/fake/away" "$T/fake/tapdisk"
-	wait_for 5 lives "$MINOR" "$PID" || fail "$mode: $(tap-ctl list)"
+	wait_for 5 taken_over "$MINOR" "$PID" || fail "$mode: $(tap-ctl list)"
 	destroy "$MINOR"
 	wait_for 5 nothing_left || fail "$mode: left: $(names); $(fds "$CTL_PID") descriptors"
 done <<END
@@ -130,7 +128,7 @@ half=$(pid_of "$MINOR")
 kill_ctl KILL
 rm "$T/modes/1"
 start
-wait_for 5 lives "$MINOR" "$half" || fail "$(tap-ctl list)"
+wait_for 5 taken_over "$MINOR" "$half" || fail "$(tap-ctl list)"
 [ "$(tapdisk_pids | wc -l)" = 2 ] || fail "processes: $(tapdisk_pids)"
 [ "$(disk_json "$MINOR" | jq .restarts)" -ge 2 ] || fail "it has forgotten: $(disk_json "$MINOR")"
 tap-ctl destroy -m "$MINOR" -p "$old" || fail "destroy -p of the first pid"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 180
+# TIMEOUT: 600
 # A tapdisk that dies is replaced, whatever its disk is doing: clients reconnect and
 # find everything that was answered, no lock falls, a call under way gets its answer,
 # a paused disk stays paused; a tapdisk that cannot live is given up; what both
@@ -10,12 +10,12 @@ set -u
 requires jq qemu-img qemu-io nbdkit nbdcopy nbdinfo fio
 
 # A tapdisk that dies at a point that $T/once names, at once while there is a
-# $T/broken, and comes late while there is a $T/slow.
+# $T/broken, and comes when there is no $T/slow.
 mkdir "$T/bin"
 cat >"$T/bin/tapdisk" <<END
 #!/bin/sh
 [ ! -e "$T/broken" ] || kill -ABRT \$\$
-[ ! -e "$T/slow" ] || sleep 1
+while [ -e "$T/slow" ]; do sleep 0.1; done
 [ -s "$T/once" ] || exec "$BIN/tapdisk" "\$@"
 at=\$(cat "$T/once")
 rm "$T/once"
@@ -23,23 +23,14 @@ exec "$BIN/tapdisk" "\$@" --kill-at "\$at"
 END
 chmod +x "$T/bin/tapdisk"
 start() { start_ctl --tapdisk "$T/bin/tapdisk" "$@"; }
-pid_of() { disk_json "$1" | jq -r '.pid // 0'; }
 is() { [ "$(disk_state "$1")" = "$2" ]; }
-another() # MINOR PID STATE: it has another process than PID, and that state
-{
-	local j
-	j=$(disk_json "$1") || return 1
-	[ "$(jq -r '.pid // 0' <<<"$j")" != "$2" ] &&
-		[ "$(jq -r .state <<<"$j")" = "$3" ]
-}
 slay() # MINOR [STATE]: kill its tapdisk; sets PID to the next one's
 {
 	local old
 	old=$(pid_of "$1")
-	kill -KILL "$old" || fail "there is no tapdisk $old"
-	wait_for 10 another "$1" "$old" "${2:-running}" || fail "not replaced: $(tap-ctl list)"
+	[ "$old" -gt 0 ] && kill -KILL "$old" || fail "there is no tapdisk $old"
+	wait_for 10 taken_over "$1" "$old" "${2:-running}" || fail "not replaced: $(tap-ctl list)"
 	PID=$(pid_of "$1")
-	[ "$PID" -gt 0 ] || fail "no pid: $(tap-ctl list)"
 	gone "$old" || fail "two processes"
 }
 rest() { sleep 1.1; }	# a death before a second of life counts as a crash
@@ -104,9 +95,14 @@ done
 create "aio:$T/raw.img"
 : >"$T/slow"
 kill -KILL "$PID"
-wait_for 5 another "$MINOR" "$PID" opening || fail "$(tap-ctl list)"
-within5 nbdinfo --size "$URI" >/dev/null || fail "a client was turned away"
+wait_for 5 is "$MINOR" opening || fail "$(tap-ctl list)"
+timeout 60 nbdinfo --size "$URI" >"$T/info" 2>&1 &
+info=$!
+own $info
+sleep 0.3
+gone $info && fail "a client was turned away: $(cat "$T/info")"
 rm "$T/slow"
+wait $info || fail "a client that waited: $(cat "$T/info")"
 wait_for 5 is "$MINOR" running || fail "$(tap-ctl list)"
 destroy "$MINOR"
 
@@ -188,7 +184,8 @@ destroy "$MINOR"
 create "aio:$T/raw.img"
 : >"$T/broken"
 kill -KILL "$PID"
-wait_for 5 another "$MINOR" "$PID" opening || fail "$(tap-ctl list)"
+looping() { is "$MINOR" opening || is "$MINOR" dead; }
+wait_for 5 looping || fail "$(tap-ctl list)"
 within5 tap-ctl destroy -m "$MINOR" || fail "destroy in a crash loop"
 rm "$T/broken"
 
@@ -202,7 +199,7 @@ tap-ctl pause -m "$ro" || fail "pause"
 kill_ctl KILL
 for p in $(tapdisk_pids); do kill -KILL "$p"; done
 start
-is "$run" running && is "$ro" paused || fail "$(tap-ctl list)"
+wait_for 10 is "$run" running && wait_for 10 is "$ro" paused || fail "$(tap-ctl list)"
 disk_json "$ro" | jq -e .read_only >/dev/null || fail "read-only is forgotten"
 URI="nbd+unix:///?socket=$RUN/nbd$run.sock"
 io 'read -P 4 8M 64k'

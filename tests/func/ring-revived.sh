@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 180
+# TIMEOUT: 600
 # A ring client whose disk is in an image with tables sees pauses and nothing else
 # when the tapdisk is killed and the daemon replaces it: running, paused, and while
 # it is being paused or unpaused; and the image is sound in the end.  ROUNDS
@@ -9,18 +9,20 @@ requires jq qemu-img
 seed
 RANDOM=$((SEED % 32768))
 rounds=$(((${ROUNDS:-3} + 2) / 3))
-pid_of() { disk_json "$MINOR" | jq -r '.pid // 0'; }
-replaced() { PID=$(pid_of); [ "$PID" -gt 0 ] && [ "$PID" != "$old" ]; }
 is() { [ "$(disk_state "$MINOR")" = "$1" ]; }
+has_one() { old=$(pid_of "$MINOR") && [ "$old" -gt 0 ]; }
 # slay: kill its tapdisk.  One that has not lived for a second has crashed, and too
 # many of those are not replaced.
 slay()
 {
 	sleep "1.$((RANDOM % 10))"
-	old=$(pid_of)
+	wait_for 15 has_one || fail "it has no tapdisk: $(tap-ctl list)"
 	kill -KILL "$old" || fail "there is no tapdisk $old"
 }
-next() { wait_for 15 replaced || fail "not replaced: $(tap-ctl list)"; }
+next() # STATE
+{
+	wait_for 15 taken_over "$MINOR" "$old" "$1" || fail "not replaced: $(tap-ctl list)"
+}
 client_alive() { kill -0 $client 2>/dev/null || fail "the client: $(cat "$T/client.log")"; }
 
 start_ctl
@@ -37,13 +39,12 @@ for type in aio qcow2; do
 	wait_for 10 grep -qs connected "$T/client.log" || fail "it does not connect"
 	for i in $(seq "$rounds"); do
 		slay
-		next
+		next running
 		client_alive
 		# While it is paused, and on the way there and back.
 		tap-ctl pause -m "$MINOR" >/dev/null || fail "pause"
 		slay
-		next
-		is paused || fail "not paused any more: $(tap-ctl list)"
+		next paused
 		tap-ctl unpause -m "$MINOR" >/dev/null || fail "unpause"
 		client_alive
 		slay &

@@ -15,7 +15,8 @@ BUILD=${BUILD:-build}
 case $BUILD in /*) ;; *) BUILD=$TOP/$BUILD ;; esac
 BIN=${BIN:-$BUILD/bin}
 SAN=${SAN:-}
-_slow=1; [ -z "$SAN" ] || _slow=4	# sanitizers: what waits has that much longer
+# What waits has that much longer than it says: machines are busy.
+_slow=4; [ -z "$SAN" ] || _slow=12
 PATH=$BIN:$PATH
 export PATH BUILD BIN
 unset BLKTAP_RUNDIR
@@ -26,11 +27,13 @@ export BLKTAP_RUNDIR="$RUN"
 CTL_PID=
 _pids=
 _undo=
+_why=
 
 note() { echo "$*"; }
 fail()
 {
-	echo "FAIL: $*" >&2
+	_why="FAIL: $*"
+	echo "$_why" >&2
 	exit 1
 }
 skip()
@@ -67,6 +70,7 @@ _cleanup()
 	if [ "$_rc" != 0 ] && [ "$_rc" != 77 ] && [ -s "$T/ctl.log" ]; then
 		echo "--- blktapctrl and its tapdisks said:"
 		tail -n 40 "$T/ctl.log"
+		[ -z "$_why" ] || echo "$_why"	# who reads the end alone sees it too
 	fi
 	if [ -n "${KEEP:-}" ]; then
 		echo "kept: $T"
@@ -106,7 +110,8 @@ requires_no_san()
 	[ -z "$SAN" ] || skip "not with sanitizers: $*"
 }
 
-# wait_for SECONDS COMMAND...: until it succeeds; fails when time is up.
+# wait_for SECONDS COMMAND...: until it succeeds; fails when time is up, which on a
+# quiet machine would be after so many.
 wait_for()
 {
 	local end
@@ -193,6 +198,15 @@ disk_json()
 	tap-ctl list --json | jq -ce ".[] | select(.minor == $1)"
 }
 disk_state() { disk_json "$1" | jq -r .state; }
+# pid_of MINOR: its tapdisk; 0: it has none now.  Never give that to kill.
+pid_of() { disk_json "$1" | jq -r '.pid // 0'; }
+# taken_over MINOR PID [STATE]: there is another tapdisk in the place of PID, and the
+# disk is in that state again ("running"; a paused one is so also while there is none).
+taken_over()
+{
+	disk_json "$1" | jq -e --argjson old "$2" --arg state "${3:-running}" \
+		'.pid > 0 and .pid != $old and .state == $state' >/dev/null
+}
 
 # refuse STATUS COMMAND...: it must fail with STATUS (or "any") and one line on
 # stderr, kept in ERR.
@@ -219,12 +233,13 @@ seed()
 	echo "seed $SEED"
 }
 
-# within5 COMMAND...: nothing may hang for more than 5 seconds.
+# within5 COMMAND...: nothing may hang for more than 5 seconds; on a busy machine it may
+# take so long.  What waits for a tapdisk that does not answer takes 10.
 within5()
 {
-	timeout 5 "$@"
+	timeout 9 "$@"
 	_r=$?
-	[ $_r != 124 ] || fail "took more than 5 s: $*"
+	[ $_r != 124 ] || fail "took more than 9 s: $*"
 	return $_r
 }
 
