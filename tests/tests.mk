@@ -62,13 +62,13 @@ SAN_UNIT = $(if $(filter thread,$(SAN)),$(filter-out $(addprefix %/,$(IMAGES)),$
 SAN_SH = $(if $(filter thread,$(SAN)),$(filter tests/func/%,$(FUNC_SH)),$(FUNC_SH))
 .PHONY: check-san
 check-san: tests
-	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -t 360 $(SAN_UNIT) $(FUNC_ALONE) $(SAN_SH)
+	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -t 900 $(SAN_UNIT) $(FUNC_ALONE) $(SAN_SH)
 
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full \
 	--errors-for-leak-kinds=definite \
 	--suppressions=tests/lib/valgrind.supp
 check-valgrind: $(UNIT)
-	@$(TEST_ENV) $(RUN_TESTS) -t 360 -w '$(VALGRIND)' \
+	@$(TEST_ENV) $(RUN_TESTS) -t 900 -w '$(VALGRIND)' \
 		$(filter-out $(addprefix %/,$(IMAGES) drv_luks),$(UNIT))
 
 # Guests on real Xen, emulated by QEMU; a unit of the count is one case on one

@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 120
+# TIMEOUT: 600
 # A new daemon takes over what a dead one has left: living disks, half messages,
 # half-made and half-renamed disks, stale names, and foreign ones.
 set -u
