@@ -96,8 +96,8 @@ enum tap_type {
 
 	/* tap-ctl asks, blktapctrl answers.  Payload: struct tap_verb; answer
 	 * as said, and after failure the whole line: who, act and reason. */
-	TAP_CTL_LIST	= 64,	/* -> struct tap_disk each, TAP_MORE; an empty
-				 * payload ends it */
+	TAP_CTL_LIST	= 64,	/* pid: that one's disk alone -> struct tap_disk
+				 * each, TAP_MORE; an empty payload ends it */
 	TAP_CTL_ALLOCATE = 66,	/* -> struct tap_disk (minor; path = marker) */
 	TAP_CTL_FREE	= 68,
 	TAP_CTL_SPAWN	= 70,	/* -> struct tap_disk (pid) */

@@ -125,7 +125,7 @@ void ask_fail(struct ask *a, int err, const char *fmt, ...)
 
 /* --- list --- */
 
-void client_list(struct client *c, uint32_t id)
+void client_list(struct client *c, uint32_t id, int only)
 {
 	if (c->listing) {	/* one at a time */
 		struct ask a;
@@ -135,7 +135,7 @@ void client_list(struct client *c, uint32_t id)
 		return;
 	}
 	c->listing = true;
-	c->pos = (struct list_pos){ 0 };
+	c->pos = (struct list_pos){ .only = only };
 	ask_init(&c->list_ask, c, id, TAP_CTL_LIST);
 	go_on(c);
 }

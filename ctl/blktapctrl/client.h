@@ -34,7 +34,7 @@ void ask_fail(struct ask *a, int err, const char *fmt, ...)
  * is closed after it. */
 struct key_fds *client_keys(struct client *c);
 
-/* list: told bit by bit, whenever there is room. */
-void client_list(struct client *c, uint32_t id);
+/* list: told bit by bit, whenever there is room.  only: verbs.h. */
+void client_list(struct client *c, uint32_t id, int only);
 
 #endif

@@ -267,7 +267,7 @@ static void do_info(struct request *r)
 
 static void do_list(struct request *r)
 {
-	client_list(r->client, r->id);
+	client_list(r->client, r->id, r->v.pid);
 }
 
 static void do_check(struct request *r)
@@ -411,11 +411,13 @@ void verbs_do(struct client *c, const struct msg *m)
 
 size_t verbs_list_next(struct list_pos *p, struct tap_disk *d, size_t room)
 {
-	struct vdisk *next = NULL;
+	struct vdisk *next = NULL, *only = p->only < 0 ? NULL : vdisk_by_pid(p->only);
 
 	for (; p->minor < TAP_MINOR_MAX; p->minor++) {
 		struct vdisk *vd = minor_disk(p->minor);
 
+		if (p->only >= 0 && (!vd || vd != only))
+			continue;
 		if (vd)
 			return p->minor++, vdisk_tell(vd, d, room);
 		if (minor_taken(p->minor))
@@ -425,6 +427,7 @@ size_t verbs_list_next(struct list_pos *p, struct tap_disk *d, size_t room)
 		struct vdisk *vd = container_of(e, struct vdisk, link);
 
 		if (vd->minor < 0 && vd->pid > p->pid &&
+		    (p->only < 0 || vd == only) &&
 		    (!next || vd->pid < next->pid))
 			next = vd;
 	}

@@ -16,6 +16,7 @@ void verbs_do(struct client *c, const struct msg *m);
 struct list_pos {
 	int minor;		/* the next one to tell */
 	int pid;		/* the last one told, of those without minor */
+	int only;		/* the one whose tapdisk has, or had, this pid; < 0: all */
 };
 /* The next disk; its length, or 0: that was all. */
 size_t verbs_list_next(struct list_pos *p, struct tap_disk *d, size_t room);

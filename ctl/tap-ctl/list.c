@@ -1,9 +1,9 @@
 /* list.c - tap-ctl list: every disk, tapdisk and reserved minor.
  *
- * The filters are ANDed and ours to apply.  One that asks for what an entry
- * does not have leaves it out: block-tap takes the pid and the minor of
- * whatever comes last, so a tapdisk without an image must not pass for one
- * with the image that was asked for.
+ * The filters are ANDed and ours to apply, but for the pid: the daemon knows which
+ * ones a disk has had.  One that asks for what an entry does not have leaves it out:
+ * block-tap takes the pid and the minor of whatever comes last, so a tapdisk without
+ * an image must not pass for one with the image that was asked for.
  */
 #include <string.h>
 #include <unistd.h>
@@ -20,8 +20,6 @@ static bool wanted(const struct call *c, const struct disk *k)
 {
 	const char *type = c->value['t'], *file = c->value['f'];
 
-	if (c->pid >= 0 && k->pid != c->pid)
-		return false;
 	if (c->minor >= 0 && k->minor != c->minor)
 		return false;
 	if (type && strcmp(type, k->type))
@@ -59,8 +57,8 @@ int run_list(struct call *c)
 	struct call every = *c;
 	int err;
 
-	/* The daemon is asked for all, and errors are about the list. */
-	every.pid = every.minor = -1;
+	/* The daemon is asked for all minors, and errors are about the list. */
+	every.minor = -1;
 	err = ask(&every, "", 0, list_one, &o);
 	if (!o.array)
 		return err;

@@ -83,6 +83,9 @@ for spec in "aio:$T/raw.img" "qcow2:$T/a.qcow2"; do
 	tap-ctl info -m "$MINOR" --json | jq -er .last_death |
 		grep -q '^tapdisk [0-9]* was killed by signal 9' || fail "why: $(tap-ctl info -m "$MINOR" --json)"
 	# Its first pid is a name of it still.
+	[ "$(tap-ctl list -p "$first")" = "$(tap-ctl list -m "$MINOR")" ] &&
+		tap-ctl list -p "$first" | grep -q "^pid=$PID minor=$MINOR " ||
+		fail "list -p of the first pid: $(tap-ctl list)"
 	refuse any tap-ctl destroy -p 1 -m "$MINOR"
 	[ "$(tap-ctl stats -p "$first" -m "$MINOR" | jq .pid)" = "$PID" ] || fail "stats -p"
 	kill $kit; wait $kit; rm "$T/retry.sock"
