@@ -275,6 +275,10 @@ enum tap_fd_kind {
 #define TAP_JOURNAL_BYTES (4096u + 16u * (4096u + 8u * 512u * 128u))
 #define TAP_REDO_BYTES	(8u << 20)
 
+/* Where the journal has a uint32_t that its tapdisk sets as it ends by a signal and
+ * in order: its image is closed, its clients have been told, nobody shall replace it. */
+#define TAP_JOURNAL_LEFT 8u
+
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */
 	uint32_t kind;		/* enum tap_fd_kind */

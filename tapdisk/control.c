@@ -666,6 +666,8 @@ static void quit_closed(void *arg, int err, const char *why)
 	if (err)
 		log_err("closing for the end failed: %s",
 			*why ? why : strerror(-err));
+	else
+		journal_left(c->journal);
 	leave(c);
 }
 

@@ -40,7 +40,6 @@ static void on_end(struct loop_fd *f, uint32_t events)
 	    !si.si_pid) {
 		snprintf(how, sizeof(how), "has ended");
 	} else if (si.si_code == CLD_EXITED && !si.si_status) {
-		vd->left = vd->state != VD_REVIVING;
 		snprintf(how, sizeof(how), "has ended");
 	} else if (si.si_code == CLD_EXITED) {
 		snprintf(how, sizeof(how), "has ended with exit status %d",

@@ -109,12 +109,11 @@ bool revive_could(const char *spec)
 static bool from_memo(struct vdisk *vd)
 {
 	int n = vd->number, state;
-	bool replaced;
 
 	if (n < 0 || n >= TAP_MINOR_MAX || names_marker_creating(n) ||
 	    !minor_taken(n) || (minor_disk(n) && minor_disk(n) != vd))
 		return false;
-	state = memo_read(vd, n, &replaced);
+	state = memo_read(vd, n, &vd->revival.halfway);
 	if (state < 0)
 		return false;
 	if (vd->minor < 0)
@@ -153,13 +152,29 @@ static bool knows_what_it_was(struct vdisk *vd)
 	}
 }
 
+/* Its tapdisk was ended in order, and not as it was to take the place of another,
+ * whose redo log it had not opened yet. */
+static bool left_in_order(const struct vdisk *vd)
+{
+	int fd = vd->state == VD_REVIVING || vd->revival.halfway ? -ENOENT :
+		 names_store_open(RUN_JOURNAL, vd->minor);
+	uint32_t left = 0;
+
+	if (fd < 0)
+		return false;
+	if (pread(fd, &left, sizeof(left), TAP_JOURNAL_LEFT) != sizeof(left))
+		left = 0;
+	close(fd);
+	return left;
+}
+
 static bool may(struct vdisk *vd)
 {
 	const char *why = NULL;
 	int fd;
 
-	if (ctl.no_restart || vd->killed || vd->left || vd->doomed ||
-	    !knows_what_it_was(vd) || vd->number != vd->minor)
+	if (ctl.no_restart || vd->killed || vd->doomed || !knows_what_it_was(vd) ||
+	    vd->number != vd->minor || left_in_order(vd))
 		return false;
 	fd = names_store_open(RUN_REDO, vd->minor);
 	if (!revive_could(vd->spec))
@@ -441,6 +456,7 @@ static void revived(struct vdisk *vd)
 	loop_timer_clear(&r->timer);
 	r->since_ns = loop_now(ctl.loop);
 	r->trouble_ns = 0;
+	r->halfway = false;
 	memo_write(vd, false);
 	log_warn("%s: tapdisk %d has taken over", vdisk_name(vd), vd->pid);
 	xen_revived(vd);

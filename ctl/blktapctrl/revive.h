@@ -8,8 +8,8 @@
  *     its files -> RUNNING or PAUSED, and the call that had no answer is made again
  *
  * Not replaced are disks in memory alone, those whose keys went with another
- * daemon, what is killed by us or half made, and children of ours that ended in
- * order, by SIGTERM; nor with --no-restart.
+ * daemon, what is killed by us or half made, and what ended in order, by SIGTERM
+ * (TAP_JOURNAL_LEFT says so); nor with --no-restart.
  *
  * R1  The new process starts when the old one cannot write any more (revive.c).
  * R2  The duplicates of its files stay open all the time: no lock falls.
@@ -43,6 +43,7 @@ struct revival {
 	bool unclean;		/* its image may have been left open: the next open
 				 * has to recover */
 	bool unlocked;		/* and its locks have fallen before that */
+	bool halfway;		/* the daemon before us died as it replaced it */
 	bool keyless;		/* its image needs keys that we do not have */
 	uint16_t again;		/* the call that had no answer; 0: none */
 	uint8_t body[8];	/* of it */

@@ -56,8 +56,6 @@ struct vdisk {
 	bool created;		/* half of a create until it is open */
 	bool gone;		/* forgotten: freed when its operation ends */
 	bool killed;		/* by us */
-	bool left;		/* its tapdisk ended in order, by SIGTERM: its image is
-				 * closed and its clients have been told */
 	bool doomed;		/* to be forgotten when it has ended */
 	bool adopting;		/* adopt.c waits for its HELLO */
 	int second;		/* adopt.c: the minor whose names it has as well: half

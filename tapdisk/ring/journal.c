@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -42,10 +43,12 @@ struct row {			/* of the table, in the file */
 
 struct table {
 	uint32_t magic, version;
-	uint64_t pad;
+	uint32_t left;		/* TAP_JOURNAL_LEFT */
+	uint32_t pad;
 	struct row row[JOURNAL_SECTIONS];
 };
 _Static_assert(sizeof(struct table) <= TABLE_LEN, "the table is one page");
+_Static_assert(offsetof(struct table, left) == TAP_JOURNAL_LEFT, "tap_proto.h");
 _Static_assert(TAPRING_MAX_QUEUES * sizeof(struct journal_pos) <= 4096, "positions");
 
 struct journal_section {	/* in use */
@@ -105,6 +108,7 @@ int journal_new(int fd, struct journal **out)
 		journal_order();
 		j->table->magic = JOURNAL_MAGIC;
 	}
+	j->table->left = 0;
 	for (unsigned n = 0; n < JOURNAL_SECTIONS; n++)
 		if (j->table->row[n].stamp > j->stamp)
 			j->stamp = j->table->row[n].stamp;
@@ -140,6 +144,12 @@ void journal_reset(struct journal *j)
 	for (unsigned n = 0; n < JOURNAL_SECTIONS; n++)
 		if (!j->used[n] && j->table->row[n].kind)
 			give_back(j, n);
+}
+
+void journal_left(struct journal *j)
+{
+	if (j)
+		j->table->left = 1;
 }
 
 struct journal_ring *journal_ring(struct journal_section *s, unsigned queue)

@@ -78,6 +78,9 @@ void journal_free(struct journal *j);	/* NULL is fine; its sections go too */
 /* Forget what no front end uses: there is nobody to be succeeded. */
 void journal_reset(struct journal *j);
 
+/* This process ends in order: TAP_JOURNAL_LEFT.  NULL is fine. */
+void journal_left(struct journal *j);
+
 /* The section of a front end.
  *
  * resume false: an empty one, in place of what the key named before; if need be

@@ -1,7 +1,8 @@
 #!/bin/bash
 # TIMEOUT: 60
 # SIGTERM to a tapdisk drains it, also when it is in the middle of a pause: what
-# a client has sent is answered and in the file.
+# a client has sent is answered and in the file.  Nobody takes its place, whoever is
+# there to see it; but if a second signal has cut it short, somebody does.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 truncate -s 1M "$T/a.img"
@@ -30,4 +31,32 @@ for during in nothing pause; do
 	truncate -s 0 "$T/a.img"
 	truncate -s 1M "$T/a.img"
 done
+
+# The daemon has adopted it, or comes when it has ended.
+is() { [ "$(disk_state "$MINOR")" = "$1" ]; }
+for daemon in another none; do
+	create "aio:$T/a.img"
+	kill_ctl
+	[ $daemon = none ] || start_ctl
+	kill -TERM "$PID"
+	wait_for 5 gone "$PID" || fail "it does not leave"
+	[ $daemon = another ] || start_ctl
+	wait_for 5 is dead || fail "$daemon: it is $(disk_state "$MINOR")"
+	sleep 0.5
+	is dead || fail "$daemon: it is $(disk_state "$MINOR")"
+	destroy "$MINOR"
+done
+
+# What it had in hand is not lost with it.
+create "delay:ms=1000,op=write|aio:$T/a.img"
+tap-io -m "$MINOR" -c 'write -P 9 0 4k' >"$T/out" 2>&1 &
+writer=$!
+sleep 0.3
+kill -TERM "$PID"
+sleep 0.2
+kill -TERM "$PID"
+wait_for 5 gone "$PID" || fail "it does not leave"
+wait $writer || fail "cut short: the write was lost: $(cat "$T/out")"
+wait_for 5 is running || fail "cut short: it is $(disk_state "$MINOR")"
+destroy "$MINOR"
 stop_ctl
