@@ -208,7 +208,8 @@ static uint64_t count_death(struct vdisk *vd, bool *last)
 static uint64_t count_trouble(struct vdisk *vd, bool *last)
 {
 	struct revival *r = &vd->revival;
-	*last = loop_now(ctl.loop) - r->trouble_ns >= TROUBLE_MIN * 60 * NS_PER_S;
+	*last = r->final ||
+		loop_now(ctl.loop) - r->trouble_ns >= TROUBLE_MIN * 60 * NS_PER_S;
 	return r->tries < TROUBLE_DOUBLES ? BACKOFF_NS << r->tries++ :
 					    TROUBLE_PAUSE_NS;
 }
@@ -233,7 +234,10 @@ bool revive_begin(struct vdisk *vd, const char *how)
 	if (!may(vd))
 		return false;
 	pause = r->trouble ? count_trouble(vd, &last) : count_death(vd, &last);
-	if (last && r->trouble)
+	if (r->final)
+		log_err("%s: given up: a tapdisk in the place of one that died %s; no other "
+			"could", vdisk_name(vd), how);
+	else if (last && r->trouble)
 		log_err("%s: given up: for %d minutes no tapdisk could be started or "
 			"open its image, the last %s", vdisk_name(vd), TROUBLE_MIN, how);
 	else if (last)
@@ -308,6 +312,29 @@ static bool in_trouble(struct revival *r)
 static void no_luck(struct vdisk *vd, const char *what, const char *why)
 {
 	end_it(vd, what, why, in_trouble(&vd->revival));
+}
+
+/* An open that no tapdisk could do, however often it is tried: others may have changed
+ * the image, and its redo log is older; or that is damaged. */
+static bool is_final(int err)
+{
+	return err == -ESTALE || err == -EBADMSG;
+}
+
+/* It lives, and cannot open the image. */
+static void not_opened(struct vdisk *vd, int err, const char *why)
+{
+	struct revival *r = &vd->revival;
+
+	if (err == -EPROTO) {		/* that is its own fault */
+		no_use(vd, "open its image", why);
+	} else if (is_final(err)) {	/* told as it is given up */
+		in_trouble(r);
+		r->final = true;
+		end_it(vd, "open its image", why, false);
+	} else {
+		no_luck(vd, "open its image", why);
+	}
 }
 
 /* What was not sent to it, or could not be made for it. */
@@ -472,16 +499,12 @@ void revive_answered(struct vdisk *vd, int err, const char *why,
 
 	if (*r->why)	/* it is being ended */
 		return;
-	if (err) {
-		/* Its redo log is no more this image's: that will not change. */
-		if (vd->call.type == TAP_RESUME && err == -ESTALE)
-			no_use(vd, "open its image", why);
-		else if (vd->call.type == TAP_RESUME && err != -EPROTO)
-			no_luck(vd, "open its image", why);
-		else
-			no_use(vd, "take over", why);
+	if (err && vd->call.type == TAP_RESUME)
+		not_opened(vd, err, why);
+	else if (err)
+		no_use(vd, "take over", why);
+	if (err)
 		return;
-	}
 	switch (vd->call.type) {
 	case TAP_HOLD:
 		ask_newdev(vd);

@@ -17,9 +17,9 @@
  *     is still under way for it.
  * R4  A row of deaths, each before a second of service, ends: the disk is dead.
  * R5  One that the host does not let start, or open its image, has not died: that is
- *     tried again for minutes.  If it lasts, the disk is dead too, but its journal
- *     and redo log, with what its guest was told is written, stay until it is
- *     forgotten, and its memo: the next daemon tries again.
+ *     tried again for minutes.  If it lasts, or is sure to last, the disk is dead
+ *     too, but its journal and redo log, with what its guest was told is written,
+ *     stay until it is forgotten, and its memo: the next daemon tries again.
  */
 #ifndef CTL_REVIVE_H
 #define CTL_REVIVE_H
@@ -51,7 +51,8 @@ struct revival {
 	unsigned quick;		/* deaths in a row, each before a second of service */
 	unsigned restarts;	/* in all */
 	uint64_t since_ns;	/* when it was last fit to serve; 0: not yet */
-	bool trouble;		/* this try has failed as in R5 */
+	bool trouble;		/* this try has failed as in R5, */
+	bool final;		/* and so would all others */
 	uint64_t trouble_ns;	/* since when all have; 0: the last one has not */
 	unsigned tries;		/* since then */
 	bool keep;		/* given up so */

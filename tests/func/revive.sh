@@ -233,7 +233,8 @@ both_die()
 	wait_for 5 eval '! tapdisk_pids | grep -q .' || fail "tapdisks: $(tapdisk_pids)"
 }
 start
-for between in nobody somebody; do
+n=1
+for between in nobody damage somebody; do
 	qemu-img create -q -f qcow2 "$T/b.qcow2" 32M || fail "qemu-img"
 	create "qcow2:$T/b.qcow2"
 	# (qemu-io would flush as it leaves: the redo log would be empty.)
@@ -242,17 +243,23 @@ for between in nobody somebody; do
 	both_die
 	qemu-io -r -f qcow2 -c 'read -P 0 1M 256k' "$T/b.qcow2" >"$T/out" 2>&1 &&
 		! grep -q failed "$T/out" || fail "it needs no redo log: $(cat "$T/out")"
-	[ $between = nobody ] || qemu-io -f qcow2 -c 'write -q -P 8 8M 1M' \
+	[ $between != somebody ] || qemu-io -f qcow2 -c 'write -q -P 8 8M 1M' \
 		"$T/b.qcow2" || fail "an image of the dead is locked"
+	[ $between != damage ] || dd if=/dev/urandom of="$RUN/redo$MINOR" bs=4k seek=1 \
+		count=8 conv=notrunc status=none
 	cp "$T/b.qcow2" "$T/was"
 	start
 	if [ $between = nobody ]; then
 		wait_for 5 is "$MINOR" running || fail "$(tap-ctl list)"
 		io 'read -P 6 1M 256k'
 	else
+		why="others may have changed it"
+		[ $between = somebody ] || why="what a process.*its redo log is damaged"
 		wait_for 10 is "$MINOR" dead || fail "revived: $(tap-ctl list)"
-		grep -q "cannot open $T/b.qcow2: others may have changed it" "$T/ctl.log" ||
-			fail "not told why"
+		grep -q "cannot open $T/b.qcow2: $why" "$T/ctl.log" || fail "not told why"
+		[ "$(grep -c "disk $MINOR: given up.* no other could" "$T/ctl.log")" = $n ] ||
+			fail "not given up at once, or not told once"
+		n=$((n + 1))
 		cmp "$T/b.qcow2" "$T/was" || fail "it was refused, and changed"
 	fi
 	destroy "$MINOR"
