@@ -275,9 +275,15 @@ enum tap_fd_kind {
 #define TAP_JOURNAL_BYTES (4096u + 16u * (4096u + 8u * 512u * 128u))
 #define TAP_REDO_BYTES	(8u << 20)
 
-/* Where the journal has a uint32_t that its tapdisk sets as it ends by a signal and
- * in order: its image is closed, its clients have been told, nobody shall replace it. */
-#define TAP_JOURNAL_LEFT 8u
+/* At the start of the journal, by tapdisk, for blktapctrl when that has ended. */
+struct tap_journal_head {
+	uint32_t magic, version;
+	uint32_t left;		/* 1: it has ended by a signal and in order: its image is
+				 * closed, its clients have been told, nobody shall
+				 * take its place */
+	uint32_t given_up;	/* requests that have ended one after another, and were
+				 * answered with an error instead of a further try */
+};
 
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */

@@ -41,6 +41,7 @@
 
 #define QUICK_NS NS_PER_S
 #define QUICK_MAX 5
+#define ROWS_MAX 8	/* of them, one behind another */
 #define BACKOFF_NS (100 * NS_PER_MS)
 #define TROUBLE_MIN 5		/* minutes */
 #define TROUBLE_DOUBLES 4
@@ -152,20 +153,24 @@ static bool knows_what_it_was(struct vdisk *vd)
 	}
 }
 
+/* What its tapdisk has noted; zeroes if it had no journal. */
+static struct tap_journal_head noted(const struct vdisk *vd)
+{
+	struct tap_journal_head h = { 0 };
+	int fd = names_store_open(RUN_JOURNAL, vd->minor);
+
+	if (fd >= 0 && pread(fd, &h, sizeof(h), 0) != sizeof(h))
+		memset(&h, 0, sizeof(h));
+	if (fd >= 0)
+		close(fd);
+	return h;
+}
+
 /* Its tapdisk was ended in order, and not as it was to take the place of another,
  * whose redo log it had not opened yet. */
 static bool left_in_order(const struct vdisk *vd)
 {
-	int fd = vd->state == VD_REVIVING || vd->revival.halfway ? -ENOENT :
-		 names_store_open(RUN_JOURNAL, vd->minor);
-	uint32_t left = 0;
-
-	if (fd < 0)
-		return false;
-	if (pread(fd, &left, sizeof(left), TAP_JOURNAL_LEFT) != sizeof(left))
-		left = 0;
-	close(fd);
-	return left;
+	return vd->state != VD_REVIVING && !vd->revival.halfway && noted(vd).left;
 }
 
 static bool may(struct vdisk *vd)
@@ -194,11 +199,17 @@ static bool may(struct vdisk *vd)
 static uint64_t count_death(struct vdisk *vd, bool *last)
 {
 	struct revival *r = &vd->revival;
+	uint32_t given_up = noted(vd).given_up;
 
-	if (r->since_ns && loop_now(ctl.loop) - r->since_ns >= QUICK_NS)
+	if (r->since_ns && loop_now(ctl.loop) - r->since_ns >= QUICK_NS) {
+		r->quick = r->rows = 0;
+	} else if (given_up != r->given_up && r->rows < ROWS_MAX) {
 		r->quick = 0;
-	else
+		r->rows++;
+	} else {
 		r->quick++;
+	}
+	r->given_up = given_up;
 	r->since_ns = 0;
 	*last = r->quick >= QUICK_MAX;
 	return r->quick && !*last ? BACKOFF_NS << (r->quick - 1) : 0;

@@ -9,13 +9,14 @@
  *
  * Not replaced are disks in memory alone, those whose keys went with another
  * daemon, what is killed by us or half made, and what ended in order, by SIGTERM
- * (TAP_JOURNAL_LEFT says so); nor with --no-restart.
+ * (its journal says so); nor with --no-restart.
  *
  * R1  The new process starts when the old one cannot write any more (revive.c).
  * R2  The duplicates of its files stay open all the time: no lock falls.
  * R3  In REVIVING no operation runs: op.c has them wait, and what one had asked
  *     is still under way for it.
  * R4  A row of deaths, each before a second of service, ends: the disk is dead.
+ *     A request that had ended them was given up: another row begins, a few times.
  * R5  One that the host does not let start, or open its image, has not died: that is
  *     tried again for minutes.  If it lasts, or is sure to last, the disk is dead
  *     too, but its journal and redo log, with what its guest was told is written,
@@ -49,6 +50,9 @@ struct revival {
 	uint8_t body[8];	/* of it */
 	size_t len;
 	unsigned quick;		/* deaths in a row, each before a second of service */
+	unsigned rows;		/* of these in a row, each but the last with a request
+				 * given up */
+	uint32_t given_up;	/* of tap_journal_head, when the last one died */
 	unsigned restarts;	/* in all */
 	uint64_t since_ns;	/* when it was last fit to serve; 0: not yet */
 	bool trouble;		/* this try has failed as in R5, */

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -42,13 +41,10 @@ struct row {			/* of the table, in the file */
 };
 
 struct table {
-	uint32_t magic, version;
-	uint32_t left;		/* TAP_JOURNAL_LEFT */
-	uint32_t pad;
+	struct tap_journal_head head;
 	struct row row[JOURNAL_SECTIONS];
 };
 _Static_assert(sizeof(struct table) <= TABLE_LEN, "the table is one page");
-_Static_assert(offsetof(struct table, left) == TAP_JOURNAL_LEFT, "tap_proto.h");
 _Static_assert(TAPRING_MAX_QUEUES * sizeof(struct journal_pos) <= 4096, "positions");
 
 struct journal_section {	/* in use */
@@ -101,14 +97,14 @@ int journal_new(int fd, struct journal **out)
 		goto fail;
 	}
 	j->table = (struct table *)(void *)j->mem;
-	if (j->table->magic != JOURNAL_MAGIC ||
-	    j->table->version != JOURNAL_VERSION) {
+	if (j->table->head.magic != JOURNAL_MAGIC ||
+	    j->table->head.version != JOURNAL_VERSION) {
 		memset(j->table, 0, sizeof(*j->table));
-		j->table->version = JOURNAL_VERSION;
+		j->table->head.version = JOURNAL_VERSION;
 		journal_order();
-		j->table->magic = JOURNAL_MAGIC;
+		j->table->head.magic = JOURNAL_MAGIC;
 	}
-	j->table->left = 0;
+	j->table->head.left = 0;
 	for (unsigned n = 0; n < JOURNAL_SECTIONS; n++)
 		if (j->table->row[n].stamp > j->stamp)
 			j->stamp = j->table->row[n].stamp;
@@ -149,7 +145,7 @@ void journal_reset(struct journal *j)
 void journal_left(struct journal *j)
 {
 	if (j)
-		j->table->left = 1;
+		j->table->head.left = 1;
 }
 
 struct journal_ring *journal_ring(struct journal_section *s, unsigned queue)
@@ -177,6 +173,7 @@ static struct journal_section *section_new(struct journal *j, unsigned n,
 		struct journal_ring *r = &s->ring[q];
 
 		r->alone = &s->alone;
+		r->given_up = &j->table->head.given_up;
 		r->pos = (struct journal_pos *)(void *)at + q;
 		r->entry = (struct journal_entry *)(void *)(at + 4096) +
 			   (size_t)q * slots;

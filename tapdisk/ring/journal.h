@@ -78,7 +78,7 @@ void journal_free(struct journal *j);	/* NULL is fine; its sections go too */
 /* Forget what no front end uses: there is nobody to be succeeded. */
 void journal_reset(struct journal *j);
 
-/* This process ends in order: TAP_JOURNAL_LEFT.  NULL is fine. */
+/* This process ends in order (tap_journal_head.left).  NULL is fine. */
 void journal_left(struct journal *j);
 
 /* The section of a front end.
@@ -121,6 +121,7 @@ struct journal_ring {
 	struct journal_pos *pos;
 	struct journal_entry *entry;
 	struct journal_entry **alone;	/* of the section: what is executed alone */
+	uint32_t *given_up;		/* of the file */
 	uint64_t seq;			/* of the next request */
 	bool taken_up;
 	unsigned nr_free;

@@ -96,6 +96,7 @@ static int consume_again(struct ring *r, const uint8_t **slot, unsigned *ticket)
 			log_err("a request (operation %u) has ended %u processes: it "
 				"is answered with an error", op, e->attempts);
 			ring_answer(r, k, slot_id(r, e->slot), op, BLKIF_RSP_ERROR);
+			++*j->given_up;
 			continue;
 		}
 		if (e->attempts)
