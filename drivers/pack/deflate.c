@@ -7,12 +7,9 @@
 #include "pack/deflate.h"
 
 #include <errno.h>
-#include <libdeflate.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <zlib.h>
 
 #include "base/log.h"
+#include "pack/thread.h"
 #include "sparse/sparse.h"
 
 #define WINDOW_READ 15		/* the largest there is */
@@ -26,64 +23,10 @@
 #define NICE_LENGTH 32
 #define MAX_CHAIN 16
 
-/* What a thread keeps until it ends: making them costs as much as a small cluster. */
-struct tools {
-	struct libdeflate_decompressor *fast;
-	z_stream z;
-	bool z_made;
-};
-
-static pthread_key_t key;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int key_err;
-
-static void tools_free(void *arg)
-{
-	struct tools *t = arg;
-
-	libdeflate_free_decompressor(t->fast);
-	if (t->z_made)
-		deflateEnd(&t->z);
-	free(t);
-}
-
-static void key_make(void)
-{
-	key_err = pthread_key_create(&key, tools_free);
-}
-
-/* NULL: no memory. */
-static struct tools *tools(void)
-{
-	struct tools *t;
-
-	pthread_once(&once, key_make);
-	if (key_err)
-		return NULL;
-	t = pthread_getspecific(key);
-	if (t)
-		return t;
-	t = calloc(1, sizeof(*t));
-	if (t && pthread_setspecific(key, t)) {
-		free(t);
-		return NULL;
-	}
-	return t;
-}
-
-static struct libdeflate_decompressor *fast(void)
-{
-	struct tools *t = tools();
-
-	if (t && !t->fast)
-		t->fast = libdeflate_alloc_decompressor();
-	return t ? t->fast : NULL;
-}
-
 /* Ready for a new stream; NULL: no memory. */
 static z_stream *deflater(void)
 {
-	struct tools *t = tools();
+	struct pack_thread *t = pack_thread();
 
 	if (!t)
 		return NULL;
@@ -103,17 +46,19 @@ static z_stream *deflater(void)
 static bool inflate_fast(const void *in, size_t in_len, void *out, size_t out_len,
 			 bool zlib, size_t *got)
 {
-	struct libdeflate_decompressor *d = fast();
+	struct pack_thread *t = pack_thread();
 	enum libdeflate_result r;
 
-	if (!d)
+	if (t && !t->inflater)
+		t->inflater = libdeflate_alloc_decompressor();
+	if (!t || !t->inflater)
 		return false;
 	if (zlib)
-		r = libdeflate_zlib_decompress_ex(d, in, in_len, out, out_len, NULL,
-						  got);
+		r = libdeflate_zlib_decompress_ex(t->inflater, in, in_len, out,
+						  out_len, NULL, got);
 	else
-		r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len,
-						     NULL, got);
+		r = libdeflate_deflate_decompress_ex(t->inflater, in, in_len, out,
+						     out_len, NULL, got);
 	return r == LIBDEFLATE_SUCCESS;
 }
 

@@ -4,14 +4,6 @@
 #include "fuzz_image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
-			       unsigned seed);
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
-			       unsigned seed)
-{
-	return fuzz_image_mutate(data, size, max, seed);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

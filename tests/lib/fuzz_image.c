@@ -287,7 +287,8 @@ static size_t pick(const uint8_t *data, size_t size, unsigned *seed)
 	return 0;
 }
 
-size_t fuzz_image_mutate(uint8_t *data, size_t size, size_t max, unsigned seed)
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
+			       unsigned seed)
 {
 	static const uint64_t values[] = {
 		0, 1, 2, 7, 8, 9, 16, 63, 64, 255, 256, 511, 512, 513, 4095, 4096,

@@ -19,8 +19,9 @@ void fuzz_image(const char *format, const uint8_t *data, size_t size);
  * snapshots, another backing file.  What a repair calls good is good. */
 void fuzz_tools(const char *format, const uint8_t *data, size_t size);
 
-/* For LLVMFuzzerCustomMutator(): now and then a number of the image becomes one
- * that is interesting; else what libFuzzer does. */
-size_t fuzz_image_mutate(uint8_t *data, size_t size, size_t max, unsigned seed);
+/* libFuzzer calls it: now and then a number of the image becomes one that is
+ * interesting; else what libFuzzer does. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
+			       unsigned seed);
 
 #endif
