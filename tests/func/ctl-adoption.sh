@@ -36,7 +36,7 @@ for sig in KILL TERM; do
 	for p in $(tapdisk_pids); do kill -STOP "$p"; done
 	for p in "$RUN"/tapctrlwrite*; do
 		printf 'BLTK\1\0\22\0\0\0\0\0\0\0\0\0\350\3\0\0xxxxxxx' |
-			timeout 5 tee "$p" >/dev/null || fail "nobody reads $p"
+			timeout 40 tee "$p" >/dev/null || fail "nobody reads $p"
 	done
 	blktapctrl --foreground ${SAN:+--tapdisk-arg --no-sandbox} >>"$T/ctl.log" 2>&1 &
 	CTL_PID=$!
@@ -52,7 +52,8 @@ tap-ctl destroy -m 1 || fail "destroy"
 # As root, the lock of an adopted disk outlives its tapdisk: a duplicate of its
 # file is taken from it, which its successor gets.
 pid=$(disk_json 0 | jq .pid)
-sleep 0.3
+has_file() { find "/proc/$CTL_PID/fd" -lname "$T/a.img" | grep -q .; }
+[ "$(id -u)" != 0 ] || wait_for 5 has_file || fail "the daemon has not taken its file"
 kill -KILL "$pid"
 [ "$(id -u)" != 0 ] || refuse 16 tap-ctl create -a "aio:$T/a.img"
 wait_for 5 taken_over 0 "$pid" || fail "the death of an adopted disk is unnoticed: $(shown)"
@@ -63,7 +64,7 @@ create "aio:$T/a.img"
 
 # --- one daemon alone: the second leaves, and touches nothing.
 entries=$(names)
-timeout 10 blktapctrl --foreground 2>"$T/second"
+timeout 40 blktapctrl --foreground 2>"$T/second"
 [ $? = 3 ] || fail "status of a second daemon: $(cat "$T/second")"
 [ "$(wc -l <"$T/second")" = 1 ] || fail "not one line: $(cat "$T/second")"
 [ "$(names)" = "$entries" ] || fail "the second daemon changed $(names)"
@@ -204,7 +205,7 @@ stopped() { grep -qs '^State:.T' /proc/"$(tapdisk_pids)"/status; }
 wait_for 5 stopped || fail "create"
 kill9
 start_ctl
-disk_json 0 >/dev/null || fail "half a create is lost"
+disk_json 0 >/dev/null || fail "half a create is lost: $(shown) $(names), tapdisks: $(tapdisk_pids)"
 kill -CONT "$(tapdisk_pids)"
 all_gone() { [ -z "$(tapdisk_pids)" ] && [ "$(names)" = "./ctl.sock ./lock " ]; }
 wait_for 5 all_gone || fail "half a create stays: $(shown) $(names)"
@@ -214,19 +215,19 @@ stop_ctl
 mkdir "$T/open" "$T/file.d" && chmod 777 "$T/open"
 : >"$T/file"
 for d in "$T/open" "$T/file" "$T/none/run"; do
-	refuse 1 timeout 10 blktapctrl --foreground --rundir "$d"
+	refuse 1 timeout 40 blktapctrl --foreground --rundir "$d"
 	note "$ERR"
-	refuse 1 timeout 10 blktapctrl --rundir "$d"
+	refuse 1 timeout 40 blktapctrl --rundir "$d"
 done
 mkdir -m 700 "$T/odd" "$T/odd/ctl.sock"
-refuse 1 timeout 10 blktapctrl --foreground --rundir "$T/odd"
+refuse 1 timeout 40 blktapctrl --foreground --rundir "$T/odd"
 [[ $ERR == *"cannot listen on $T/odd/ctl.sock"* ]] || fail "$ERR"
 refuse 2 blktapctrl --rundir relative
 refuse 2 blktapctrl --bogus
 refuse 2 blktapctrl --poll-us x
 
 # --- in the background: ready when the command returns.
-timeout 10 blktapctrl --log syslog ${SAN:+--tapdisk-arg --no-sandbox} || fail "start in the background"
+timeout 40 blktapctrl --log syslog ${SAN:+--tapdisk-arg --no-sandbox} || fail "start in the background"
 tap-ctl list >/dev/null || fail "not ready"
 create ram:1M
 tap-ctl shutdown || fail "shutdown"

@@ -9,23 +9,23 @@ poke() { "$BUILD/func/ctlpoke" "$RUN/ctl.sock" "$@"; }
 [ -x "$BUILD/func/ctlpoke" ] || fail "ctlpoke is not built"
 seed
 start_ctl
-at_rest=$(fds "$CTL_PID")
+at_rest=$(fds_at_rest "$CTL_PID")
 alive() { within5 tap-ctl check >/dev/null || fail "not served: $1"; }
 no_leak() { [ "$(fds "$CTL_PID")" = "$at_rest" ]; }
 
-timeout 90 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" half & half=$!
+timeout 200 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" half & half=$!
 own $half
 for i in 1 2 3 4 5; do
-	timeout 20 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" garbage $((SEED + i)) ||
+	timeout 100 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" garbage $((SEED + i)) ||
 		fail "garbage (seed $SEED + $i)"
 done
 alive garbage
-timeout 20 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" wrong || fail "wrong messages"
-timeout 60 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" deaf & deaf=$!
+timeout 100 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" wrong || fail "wrong messages"
+timeout 200 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" deaf & deaf=$!
 own $deaf
 alive "one who does not read"
-timeout 20 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" many 150 || fail "150 clients"
-timeout 20 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" pipeline 3000 || fail "3000 requests"
+timeout 100 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" many 150 || fail "150 clients"
+timeout 100 "$BUILD/func/ctlpoke" "$RUN/ctl.sock" pipeline 3000 || fail "3000 requests"
 wait $deaf || fail "deaf"
 truncate -s 1M "$T/a.img"
 for _ in 1 2 3 4 5; do

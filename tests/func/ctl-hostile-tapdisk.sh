@@ -10,8 +10,7 @@ mkdir "$T/modes" "$T/fake" && truncate -s 1M "$T/a.img"
 cp "$BUILD/func/faketap" "$T/fake/tapdisk" || fail "faketap is not built"
 start_ctl --no-restart --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
 names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
-sleep 0.3		# whoever asked whether it is ready has left
-at_rest=$(fds "$CTL_PID")
+at_rest=$(fds_at_rest "$CTL_PID")
 
 # --- create: every way in which it can fail.  Those that hang do so together, as
 # disks 0 to 3, while one after the other fails as disk 4.
@@ -79,7 +78,7 @@ end_by_force()
 	kill -KILL "$PID"
 	wait_for 5 [ ! -e "$RUN/tapctrlwrite0" ] || fail "death unnoticed"
 	within5 tap-ctl destroy -m 0 || fail "destroy of the dead"
-	nothing_left || fail "after destroy: $(names)"
+	wait_for 5 nothing_left || fail "after destroy: $(names)"
 }
 
 # --- a disk that does not answer a pause says so, and killing it frees it.
@@ -97,10 +96,10 @@ create "aio:$T/a.img"
 refuse 110 tap-ctl close -m 0 -t 1
 refuse 16 tap-ctl destroy -m 0
 within5 tap-ctl destroy -m 0 -f || fail "destroy -f"
-nothing_left || fail "after destroy -f: $(names)"
+wait_for 5 nothing_left || fail "after destroy -f: $(names)"
 create "aio:$T/a.img"
 within5 tap-ctl destroy -m 0 --force -t 1 || fail "destroy --force"
-nothing_left || fail "after destroy --force: $(names)"
+wait_for 5 nothing_left || fail "after destroy --force: $(names)"
 
 # --- a close that fails: the disk is what its tapdisk then says it is.
 echo unsure >"$T/modes/0"
@@ -167,9 +166,9 @@ echo mute:28 >"$T/modes/0"
 echo late >"$T/modes/1"
 create "aio:$T/a.img"
 create "aio:$T/a.img"
-timeout 20 tap-ctl destroy -m 0 & a=$!
-timeout 20 tap-ctl destroy -m 1 & b=$!
+timeout 60 tap-ctl destroy -m 0 & a=$!
+timeout 60 tap-ctl destroy -m 1 & b=$!
 wait $a && wait $b || fail "destroy of those that do not leave"
-nothing_left || fail "after destroy: $(names)"
+wait_for 5 nothing_left || fail "after destroy: $(names)"
 [ "$(ls -ld "$T/ctl.log" | awk '{ print $5 }')" -lt 100000 ] || fail "the log is flooded"
 stop_ctl

@@ -13,14 +13,14 @@ lost()
 	[[ $ERR == *"its last flush failed"* && $ERR != *cannot* ]] || fail "$*: $ERR"
 }
 start_ctl
-sleep 0.3		# whoever asked whether it is ready has left
-at_rest=$(fds "$CTL_PID")
+at_rest=$(fds_at_rest "$CTL_PID")
 create "$lossy"
-open=$(fds "$CTL_PID")
+open=$(fds_at_rest "$CTL_PID")
 lost within5 tap-ctl close -m 0
 [ "$(disk_json 0 | jq -c '[.state, .path, .size]')" = '["closed",null,null]' ] ||
 	fail "after close: $(disk_json 0)"
-[ "$(fds "$CTL_PID")" -lt "$open" ] || fail "the daemon still holds the file"
+let_go() { [ "$(fds "$CTL_PID")" -lt "$open" ]; }
+wait_for 5 let_go || fail "the daemon still holds the file"
 refuse 22 tap-ctl close -m 0
 tap-ctl open -m 0 -a "aio:$T/a.img" || fail "open after a lossy close"
 destroy 0

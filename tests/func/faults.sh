@@ -65,7 +65,7 @@ nothing_of_victim()
 		-name "*[a-z]${minor[victim]}.sock")" ]
 }
 
-sleep 0.3
+fds_at_rest "$CTL_PID" >/dev/null
 want=$(counts) names=$(entries)
 
 for r in $(seq "$rounds"); do

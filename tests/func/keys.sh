@@ -40,8 +40,7 @@ got()
 
 start_ctl --log-level debug --debug all --tapdisk "$T/fake/tapdisk" \
 	--tapdisk-arg --modes --tapdisk-arg "$T/modes"
-sleep 0.3
-at_rest=$(fds "$CTL_PID")
+at_rest=$(fds_at_rest "$CTL_PID")
 tap-ctl --debug create -a "qcow2:$T/a.img" --key-file "$T/key1" --key-fd 7 \
 	7<"$T/key2" >"$T/out" 2>&1 || fail "create: $(cat "$T/out")"
 ! grep -qF -- "$one" "$T/out" || fail "tap-ctl tells the key"
@@ -58,7 +57,8 @@ nowhere opened
 readlink /proc/"$CTL_PID"/fd/* | grep -q '^/memfd:key' || fail "none is kept"
 destroy 0
 ! readlink /proc/"$CTL_PID"/fd/* | grep '^/memfd:key' || fail "some are kept"
-wait_for 5 [ "$(fds "$CTL_PID")" = "$at_rest" ] ||
+rests() { [ "$(fds "$CTL_PID")" = "$at_rest" ]; }
+wait_for 5 rests ||
 	fail "$(fds "$CTL_PID") descriptors, at rest $at_rest"
 
 # What is no key: one line each, and nothing is made.

@@ -24,7 +24,7 @@ half_way()
 start
 create "aio:$T/b.img"
 bystander=$PID
-with_one=$(fds "$CTL_PID") entries=$(names)
+with_one=$(fds_at_rest "$CTL_PID") entries=$(names)
 nothing_left()
 {
 	[ "$(names)" = "$entries" ] && [ "$(tapdisk_pids)" = "$bystander" ] &&

@@ -11,8 +11,8 @@ seed
 start_ctl
 truncate -s 8M "$T/disk.img"
 create "aio:$T/disk.img"
-before=$(fds "$PID")
-timeout 120 "$BUILD/func/ringliar" "$RING" "$SEED" || fail "seed $SEED"
+before=$(fds_at_rest "$PID")
+timeout 500 "$BUILD/func/ringliar" "$RING" "$SEED" || fail "seed $SEED"
 kill -0 "$PID" || fail "the tapdisk has died"
 same_fds() { [ "$(fds "$PID")" = "$before" ]; }
 wait_for 5 same_fds || fail "descriptors: $before before, $(fds "$PID") after"
@@ -59,10 +59,10 @@ mkdir -p "$RUN"
 up $NO_SANDBOX
 PID=$(cat "$T/pid")
 at_exit 'kill -KILL $(cat "$T/pid") 2>/dev/null'
-timeout 120 "$BUILD/func/ringliar" "$RUN/ring0.sock" "$SEED" || fail "seed $SEED, journal"
+timeout 500 "$BUILD/func/ringliar" "$RUN/ring0.sock" "$SEED" || fail "seed $SEED, journal"
 [ "$(cat "$T/pid")" = "$PID" ] && kill -0 "$PID" || fail "the tapdisk has died"
 left() { du -k "$T/journal" | cut -f 1; }
 only_the_table() { [ "$(left)" -le 4 ]; }
 wait_for 5 only_the_table || fail "journals of clients who have gone: $(left) KiB"
-timeout 120 "$BUILD/func/ringliar" "$RUN/ring0.sock" "$SEED" "$T/replace" ||
+timeout 500 "$BUILD/func/ringliar" "$RUN/ring0.sock" "$SEED" "$T/replace" ||
 	fail "seed $SEED, those who come back"

@@ -42,11 +42,14 @@ switches()
 		awk -v p="$p" '/^voluntary/ { print p, $2 }' "/proc/$p/status"
 	done
 }
-sleep 1.5
-switches >"$T/before"
-sleep 2
-switches >"$T/after"
-awkward=$(paste "$T/before" "$T/after" | awk '$4 > $2 { print $1 ": " $4 - $2 }')
+for _ in 1 2 3 4 5; do	# a machine that is busy lets them come to rest later
+	sleep 1.5
+	switches >"$T/before"
+	sleep 2
+	switches >"$T/after"
+	awkward=$(paste "$T/before" "$T/after" | awk '$4 > $2 { print $1 ": " $4 - $2 }')
+	[ -n "$awkward" ] || break
+done
 [ -z "$awkward" ] || fail "idle tapdisks wake up (pid: times in 2 s): $awkward"
 
 if [ -z "$SAN" ]; then

@@ -144,14 +144,12 @@ refuse 19 tap-ctl major
 refuse 19 tap-ctl major -c
 
 # A drain that takes longer than -t: said so, in time; it ends nevertheless.
-create "delay:ms=3000|ram:1M"
+create "delay:ms=6000|ram:1M"
 slow=$MINOR
 tap-io -m "$slow" -c 'write 0 4k' >"$T/slow" 2>&1 &
 own $!
-sleep 0.5
-begin=$(date +%s%N)
-refuse 110 tap-ctl pause -m "$slow" -t 1
-[ $((($(date +%s%N) - begin) / 1000000)) -lt 2500 ] || fail "-t 1 took too long"
+wait_for 5 in_flight "$slow" || fail "it does not write: $(tap-ctl stats -m "$slow")"
+refuse 110 tap-ctl pause -m "$slow" -t 1	# later it would be done
 paused() { [ "$(disk_state "$slow")" = paused ]; }
 wait_for 5 paused || fail "never paused: $(disk_json "$slow")"
 says "" tap-ctl unpause -m "$slow"

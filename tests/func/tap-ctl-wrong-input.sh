@@ -27,7 +27,7 @@ same()
 	[ "$(fds "$CTL_PID")" = "$fds" ] || fail "$*: descriptors of the daemon"
 	[ "$(fds "$usedpid")" = "$tdfds" ] || fail "$*: descriptors of the tapdisk"
 }
-settle() { sleep 0.2; list=$(list) names=$(names) pids=$(tapdisks)
+settle() { fds_at_rest "$CTL_PID" >/dev/null; list=$(list) names=$(names) pids=$(tapdisks)
 	fds=$(fds "$CTL_PID") tdfds=$(fds "$usedpid"); }
 # wrong STATUS "PATTERN in the line" COMMAND...
 wrong()
@@ -35,7 +35,7 @@ wrong()
 	local rc=$1 pattern=$2
 	shift 2
 	within5 true
-	refuse "$rc" timeout 10 "$@"
+	refuse "$rc" timeout 30 "$@"
 	grep -Eiq -- "$pattern" <<<"$ERR" || fail "$*: does not say '$pattern': $ERR"
 	note "$rc  $(cut -c1-150 <<<"$ERR")"
 	wait_for 3 try_same || same "$@"

@@ -9,11 +9,11 @@ truncate -s 1M "$T/a.img"
 
 start_ctl
 for during in nothing pause; do
-	create "delay:ms=1000,op=write|aio:$T/a.img"
+	create "delay:ms=3000,op=write|aio:$T/a.img"
 	pid=$(tapdisk_pids)
 	tap-io -m 0 -c 'write -P 7 0 4k' >"$T/out" 2>&1 &
 	writer=$!
-	sleep 0.3
+	wait_for 5 in_flight 0 || fail "it does not write: $(cat "$T/out")"
 	if [ $during = pause ]; then
 		tap-ctl pause -m 0 >/dev/null 2>&1 &
 		pauser=$!
@@ -48,10 +48,10 @@ for daemon in another none; do
 done
 
 # What it had in hand is not lost with it.
-create "delay:ms=1000,op=write|aio:$T/a.img"
+create "delay:ms=3000,op=write|aio:$T/a.img"
 tap-io -m "$MINOR" -c 'write -P 9 0 4k' >"$T/out" 2>&1 &
 writer=$!
-sleep 0.3
+wait_for 5 in_flight "$MINOR" || fail "it does not write: $(cat "$T/out")"
 kill -TERM "$PID"
 sleep 0.2
 kill -TERM "$PID"

@@ -157,7 +157,7 @@ between()	# COMMAND: comes behind the first step of our transaction
 }
 note "the wish to end is not written over"
 between wish_end
-state_is 5 || fail "state $(xs state)"
+await_state 5
 xenstore-write "$B/online" 1 "$B/state" 4; sleep 0.2
 note "what has gone is not made again"
 between remove_nodes

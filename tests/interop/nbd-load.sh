@@ -13,7 +13,7 @@ rounds=2
 truncate -s 256M "$T/disk.img"
 start_ctl
 create "aio:$T/disk.img"
-before=$(fds "$PID")
+before=$(fds_at_rest "$PID")
 
 # victim: works until it is killed; on the last part of the disk
 victim()

@@ -225,6 +225,20 @@ refuse()
 
 # fds PID: how many descriptors it has open.
 fds() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
+# fds_at_rest PID: the same, when it has noticed that its last clients have left.
+fds_at_rest()
+{
+	local n i=0 same=0
+	n=$(fds "$1")
+	while [ $same -lt 5 ] && [ $i -lt 200 ]; do
+		sleep 0.1
+		i=$((i + 1)) same=$((same + 1))
+		[ "$(fds "$1")" = "$n" ] || { same=0; n=$(fds "$1"); }
+	done
+	echo "$n"
+}
+# in_flight MINOR: it works on a request.
+in_flight() { tap-ctl stats -m "$1" | jq -e '.inflight > 0' >/dev/null; }
 
 # a seed for what is random: SEED of the environment, or a new one; printed.
 seed()
