@@ -30,6 +30,7 @@ await_disks 0
 # --- by name, writable; the backend waits for the guest in state 2.
 tap-ctl xen-attach guest7 xvda "tap:aio:$T/a.img" >/dev/null || fail "xen-attach"
 await_state 2
+[ -S "$(xs physical-device-path)" ] && kill -0 "$(xs pid)" || fail "names: $(xenstore-ls "$B")"
 [ "$(xs max-ring-page-order)/$(xs multi-queue-max-queues)" = 4/8 ] || fail "offers"
 [ "$(xenstore-ls -p "$F" | head -n 1 | grep -o '(n7,r0)')" ] || fail "$(xenstore-ls -p "$F")"
 refuse 17 tap-ctl xen-attach 7 51712 "tap:aio:$T/b b:c.img"

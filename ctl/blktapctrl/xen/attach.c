@@ -38,7 +38,7 @@ struct request {
 	char guest[GUEST_MAX];
 	uint32_t domid, devid;
 	bool readonly;
-	int minor;
+	int minor, pid;
 	char spec[TAP_TEXT_MAX + 1];
 	struct store *s;	/* the thread's */
 	char why[128];
@@ -163,6 +163,7 @@ static int write_both(struct store *s, void *arg)
 {
 	struct request *r = arg;
 	char front[XEN_PATH_MAX], back[XEN_PATH_MAX], vdev[16], home[64];
+	char nbd[RUNDIR_MAX + 32];
 	const char *p;
 	int err;
 
@@ -196,6 +197,9 @@ static int write_both(struct store *s, void *arg)
 	err = err ? err : put(r, back, "device-type", "disk");
 	err = err ? err : put(r, back, "params", "%s", r->spec);
 	err = err ? err : put(r, back, "blktap-minor", "%d", r->minor);
+	err = err ? err : put(r, back, "pid", "%d", r->pid);
+	err = err ? err : put(r, back, "physical-device-path", "%s",
+			      run_path(RUN_NBD, r->minor, nbd, sizeof(nbd)));
 	err = err ? err : put(r, back, "hotplug-status", "connected");
 	err = err ? err : put(r, back, "state", "1");
 	err = err ? err : put(r, front, "backend", "%s", back);
@@ -260,6 +264,7 @@ static void opened(struct op *op)
 		return;
 	}
 	r->minor = op->minor;
+	r->pid = op->vd->pid;
 	names_marker_xen(r->minor);
 	r->spec[strcspn(r->spec, "\n")] = '\0';
 	r->job.run = write_run;
