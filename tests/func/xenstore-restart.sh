@@ -125,6 +125,33 @@ front 6; wish_end; await_state 6; remove_nodes
 await_gone "$B"
 destroy "$MINOR"
 
+note "the same while its device waits: neither served nor closed as nobody's"
+device 1 51792 vbd3
+toolstack "aio:$T/s.img" w @script /etc/xen/scripts/block-tap; await_state 2
+script_add
+bound() { tap-ctl xen-list --json | jq -e --argjson m "$MINOR" 'any(.[]; .minor == $m)' >/dev/null; }
+wait_for 5 bound || fail "$(tap-ctl xen-list)"
+script_remove
+old=$PID taken=$MINOR
+create "aio:$T/other.img"
+[ "$MINOR" = "$taken" ] || fail "another minor than $taken: $MINOR"
+front_rings
+wait_for 5 logged "there is no disk $MINOR of a tapdisk $old" || fail "state $(xs state)"
+logged "connect 1/51792" && fail "another's disk: $(tap-ctl xen-list)"
+front 6; wish_end; await_state 6; remove_nodes; await_gone "$B"
+destroy "$MINOR"
+toolstack "aio:$T/s.img" w @script /etc/xen/scripts/block-tap; await_state 2
+script_add
+wait_for 5 bound || fail "$(tap-ctl xen-list)"
+wish_end; await_state 6		# as a guest ends
+script_remove
+create "aio:$T/other.img"
+[ "$MINOR" = "$taken" ] || fail "another minor than $taken: $MINOR"
+remove_nodes
+sleep 6
+[ "$(disk_state "$MINOR")" = running ] || fail "closed: $(tap-ctl list)"
+destroy "$MINOR"
+
 note "and all of it goes"
 for d in 51712 51744 51760 51776; do
 	device 1 $d

@@ -27,7 +27,6 @@
 #define ORPHAN_NS (5 * NS_PER_S)
 #define DROP_AGAIN_NS (2 * NS_PER_S)
 
-
 struct vdisk *disk_of(const struct xen_dev *d)
 {
 	return d->minor < 0 ? NULL : minor_disk(d->minor);
@@ -157,19 +156,21 @@ static struct vdisk *by_script(struct xen_dev *d)
 {
 	struct vdisk *vd = minor_disk(d->back.minor);
 
+	/* Each time: a minor is another disk's when the script has closed this one.  (A
+	 * tapdisk that was replaced is named by its former pid.) */
+	if (!disk_is_named(d)) {
+		if (log_allowed(&d->limit))
+			log_warn("%s: there is no disk %d of a tapdisk %d",
+				 dev_name(d), d->back.minor, d->back.pid);
+		d->minor = -1;
+		return NULL;
+	}
 	if (d->minor != d->back.minor) {
-		/* Bound once: the tapdisk may be replaced later. */
-		if (!disk_is_named(d)) {
-			if (log_allowed(&d->limit))
-				log_warn("%s: there is no disk %d of a tapdisk %d",
-					 dev_name(d), d->back.minor, d->back.pid);
-			return NULL;
-		}
 		d->minor = d->back.minor;
 		if (d->ours)
 			names_marker_xen(d->minor);
 	}
-	return vd && disk_has_image(vd) ? vd : NULL;
+	return disk_has_image(vd) ? vd : NULL;
 }
 
 struct vdisk *disk_ready(struct xen_dev *d)
@@ -372,9 +373,10 @@ static void orphan_due(struct loop_timer *t)
 void disk_orphan(int minor)
 {
 	const struct vdisk *vd = minor_disk(minor);
-	struct orphan *o = vd ? calloc(1, sizeof(*o)) : NULL;
+	struct orphan *o = vd && names_marker_is_xen(minor) ? calloc(1, sizeof(*o)) :
+							       NULL;
 
-	if (!o)
+	if (!o)		/* it has gone: another's has no such marker */
 		return;
 	o->minor = minor;
 	o->pid = vd->pid;
@@ -385,6 +387,5 @@ void disk_orphan(int minor)
 void disk_orphans(void)
 {
 	for (int n = 0; n < TAP_MINOR_MAX; n++)
-		if (minor_disk(n) && names_marker_is_xen(n))
-			disk_orphan(n);
+		disk_orphan(n);
 }
