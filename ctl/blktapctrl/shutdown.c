@@ -5,15 +5,22 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "client.h"
 #include "ctl.h"
 #include "minors.h"
 #include "steps.h"
 #include "vdisk.h"
+#include "xen/xen.h"
+
+#define TELL_NS (50 * NS_PER_MS)
+#define TELL_MAX 40		/* 2 s: xenstored may be slow, or a guest */
 
 static struct {
 	struct ask ask;
+	struct loop_timer timer;	/* guests are being told */
+	unsigned waited;
 	unsigned left, failed;
 	int err;
 	char why[600];		/* of the first that failed */
@@ -38,10 +45,20 @@ static void shutdown_end(void)
 			 going.failed, going.why);
 		return;
 	}
+	if (xen_to_tell() && going.waited++ < TELL_MAX) {
+		loop_timer_set(ctl.loop, &going.timer, TELL_NS);
+		return;
+	}
 	for (int n = 0; n < TAP_MINOR_MAX; n++)
 		if (minor_taken(n) && !minor_disk(n))
 			minor_free(n);
 	loop_stop(ctl.loop);
+}
+
+static void look_again(struct loop_timer *t)
+{
+	(void)t;
+	shutdown_end();
 }
 
 void shutdown_answer(void)
@@ -76,7 +93,8 @@ void shutdown_begin(struct ask *a, const struct tap_verb *v)
 	}
 	log_info("shutdown: closing %u disks", ctl.n_vdisks);
 	ctl.leaving = true;
-	going.failed = 0;
+	going.failed = going.waited = 0;
+	loop_timer_init(&going.timer, look_again);
 	going.lost_err = 0;
 	going.left = 1;		/* this function */
 	all.pid = all.minor = -1;

@@ -77,4 +77,20 @@ await_state 2
 tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 await_disks 0
+
+# --- shutdown under guests: nothing says that they are served; what begins again then
+# is served by the next daemon.
+tap-ctl xen-attach 7 xvda "aio:$T/a.img" >/dev/null || fail "xen-attach"
+await_state 2; front_rings; await_state 4; front 4
+tap-ctl xen-attach 7 xvdb "aio:$T/b b:c.img" >/dev/null || fail "xen-attach"
+stop_ctl
+state_is 6 || fail "after a shutdown: state $(xs state)"
+start_xen_ctl
+sleep 0.5
+state_is 6 || fail "by the next: state $(xs state)"
+front 6; front 1; await_state 2; front_rings; await_state 4; front 4
+tap-ctl xen-detach 7 xvdb || fail "xen-detach: $?"
+front 6; await_state 6
+tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 stop_ctl

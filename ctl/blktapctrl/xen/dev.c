@@ -304,12 +304,21 @@ static bool step_connecting(struct xen_dev *d)
 	return false;
 }
 
+/* `tap-ctl shutdown' has closed its disk, and nobody opens it again. */
+static bool shut_down(const struct xen_dev *d)
+{
+	const struct vdisk *vd = disk_of(d);
+
+	return ctl.leaving && (!vd || vd->state == VD_CLOSED ||
+			       vd->state == VD_LEAVING || vd->state == VD_DEAD);
+}
+
 static bool step_connected(struct xen_dev *d)
 {
 	struct nodes_write *w;
 	struct vdisk *vd;
 
-	if (!d->back.exists || front_left(d) ||
+	if (!d->back.exists || front_left(d) || shut_down(d) ||
 	    d->front.state == XB_INITIALISING || d->front.state == XB_INIT_WAIT) {
 		dev_enter(d, DEV_LEAVING);
 		return true;

@@ -31,6 +31,11 @@ void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *wh
 	(void)why;
 }
 
+bool xen_to_tell(void)
+{
+	return false;
+}
+
 static void without(struct ask *a)
 {
 	ask_fail(a, -EOPNOTSUPP, "cannot ask xenstore: built without Xen");

@@ -279,3 +279,17 @@ void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *wh
 		d->broken = true;
 	}
 }
+
+bool xen_to_tell(void)
+{
+	if (!store_is_up())
+		return false;
+	list_for_each(e, &xen_devs) {
+		const struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->busy || d->state == DEV_CONNECTING ||
+		    d->state == DEV_CONNECTED || d->state == DEV_LEAVING)
+			return true;
+	}
+	return false;
+}

@@ -32,6 +32,9 @@ void xen_revived(struct vdisk *vd);
 /* Its tapdisk has stopped a guest's rings by itself. */
 void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why);
 
+/* The daemon is leaving: is there a guest yet to be told that its disk is closed? */
+bool xen_to_tell(void);
+
 /* What tap-ctl asks; each is answered, now or later, always.  a is copied, keys
  * are taken. */
 void xen_attach(struct ask *a, const struct tap_verb *v, const char *text,
