@@ -35,7 +35,7 @@ tap-ctl pause -m "$MINOR"
 refuse any tap-ctl unpause -m "$MINOR" --key-file "$T/other"
 tap-ctl unpause -m "$MINOR" || fail "unpause after a wrong key"
 random_file "$T/plain" 4
-timeout 60 nbdcopy "$T/plain" "$URI" || fail "nbdcopy"
+timeout 300 nbdcopy "$T/plain" "$URI" || fail "nbdcopy"
 same 'what was written'
 tap-ctl close -m "$MINOR"
 refuse any tap-ctl open -m "$MINOR" -a "luks:$T/a.luks"

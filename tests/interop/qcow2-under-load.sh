@@ -18,7 +18,7 @@ is_whole()	# IMAGE
 }
 load()	# FIO OPTIONS: it ends
 {
-	timeout 30 fio --name=l --ioengine=nbd --uri="$URI" --thread --iodepth=63 \
+	timeout 200 fio --name=l --ioengine=nbd --uri="$URI" --thread --iodepth=63 \
 		--iodepth_batch_submit=63 --bs=4k "$@" >"$T/fio.out" 2>&1 ||
 		fail "fio $*: status $?: $(tail -n 3 "$T/fio.out")"
 }

@@ -25,7 +25,7 @@
 #include "loop/worker.h"
 #include "td_driver.h"
 
-#define WAIT_MS 10000
+#define WAIT_MS 60000
 
 #define must(cond) do { if (!(cond)) {                                      \
 	fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #cond,       \

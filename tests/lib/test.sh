@@ -260,7 +260,7 @@ within5()
 # random_file FILE SIZE_MIB
 random_file() { head -c "$2M" /dev/urandom >"$1"; }
 # nbd_hash URI: of all that the disk holds.
-nbd_hash() { timeout 60 nbdcopy "$1" - | sha256sum | cut -d' ' -f1; }
+nbd_hash() { timeout 300 nbdcopy "$1" - | sha256sum | cut -d' ' -f1; }
 file_hash() { sha256sum <"$1" | cut -d' ' -f1; }
 
 # fio_nbd URI OPTION...: one job against an NBD export; its output on failure.

@@ -145,24 +145,34 @@ static void delays_do_not_add_up(void **state)
 {
 	struct iovec iov = { buf, 512 };
 	struct td_req *r[16];
-	uint64_t t, took;
+	uint64_t t, took, at_best = UINT64_MAX;
 	struct due d;
 	struct rig g;
 
 	(void)state;
 	open_spec(&g, "delay:ms=40,us=10000,op=read|ram:1M");
-	d = (struct due){ .loop = g.env.loop, .left = 16 };
-	t = clock_ns();
-	assert_int_equal(rig_write(&g, 0, 512, buf), 0);
-	assert_true(clock_ns() - t < 40 * NS_PER_MS);
-	t = clock_ns();
-	for (int i = 0; i < 16; i++)
-		r[i] = rig_start(&g, TD_OP_READ, 0, 0, 512, &iov, 1, due_done, &d);
-	rig_run(&g, &d.all);
-	took = clock_ns() - t;
-	assert_true(took >= 50 * NS_PER_MS && took < 400 * NS_PER_MS);
-	for (int i = 0; i < 16; i++)
-		td_pool_put(g.pool, r[i]);
+	/* Neither takes longer than it should; on a busy machine, now and then. */
+	for (int tries = 0; tries < 100 && at_best >= 40 * NS_PER_MS; tries++) {
+		t = clock_ns();
+		assert_int_equal(rig_write(&g, 0, 512, buf), 0);
+		at_best = min_u64(at_best, clock_ns() - t);
+	}
+	assert_true(at_best < 40 * NS_PER_MS);
+	at_best = UINT64_MAX;
+	for (int tries = 0; tries < 20 && at_best >= 400 * NS_PER_MS; tries++) {
+		d = (struct due){ .loop = g.env.loop, .left = 16 };
+		t = clock_ns();
+		for (int i = 0; i < 16; i++)
+			r[i] = rig_start(&g, TD_OP_READ, 0, 0, 512, &iov, 1,
+					 due_done, &d);
+		rig_run(&g, &d.all);
+		took = clock_ns() - t;
+		assert_true(took >= 50 * NS_PER_MS);
+		at_best = min_u64(at_best, took);
+		for (int i = 0; i < 16; i++)
+			td_pool_put(g.pool, r[i]);
+	}
+	assert_true(at_best < 400 * NS_PER_MS);
 	finish(&g);
 }
 

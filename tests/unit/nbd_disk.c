@@ -2,6 +2,7 @@
  * errors of the disk, many requests in flight. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -246,6 +248,18 @@ static void a_read_only_disk_is_not_written(void **state)
 	assert_true(nbd_rig_stop(&rig));
 }
 
+/* The server has read what was sent. */
+static void until_taken(int fd)
+{
+	int left;
+
+	do {
+		usleep(1000);
+		assert_int_equal(ioctl(fd, SIOCOUTQ, &left), 0);
+	} while (left);
+	usleep(30000);
+}
+
 static void a_paused_disk_answers_later(void **state)
 {
 	struct nbd_rig rig;
@@ -267,7 +281,7 @@ static void a_paused_disk_answers_later(void **state)
 	/* what is in flight is answered, what comes then waits */
 	nbd_rig_req(fd, NBD_CMD_READ, 0, 1, 0, 512);
 	nbd_rig_req(fd, NBD_CMD_TRIM, NBD_CMD_FLAG_FUA, 2, 8192, 4096);
-	usleep(30000);
+	until_taken(fd);
 	assert_int_equal(nbd_rig_order(&rig, 'p', 0), 0);
 	assert_int_equal(nbd_rig_simple(fd, 1), 0);
 	nbd_rig_recv(fd, back, 512);

@@ -346,7 +346,7 @@ static void a_slow_reader_stops_only_itself(void **state)
 	start = clock_ns();
 	for (unsigned i = 0; i < 50; i++)
 		assert_serves();
-	assert_true(clock_ns() - start < 5 * NS_PER_S);
+	assert_true(clock_ns() - start < 60 * NS_PER_S);
 	for (unsigned i = 0; i < n; i++) {
 		uint8_t h[NBD_SIMPLE_LEN];
 
@@ -471,7 +471,7 @@ static void descriptors_are_no_way_to_delay_others(void **state)
 	start = clock_ns();
 	assert_int_equal(nbd_rig_order(&rig, 'r', 0), 0);
 	assert_serves();
-	assert_true(clock_ns() - start < LINGER_S * NS_PER_S / 2);
+	assert_true(clock_ns() - start < LINGER_S * NS_PER_S * 7 / 8);
 	while (!nbd_rig_ended(fd))	/* the greeting, then the end */
 		;
 	close(fd);

@@ -233,7 +233,7 @@ static void test_a_silent_daemon_hangs_nobody(void **state)
 	(void)state;
 	assert_int_equal(run(&c, ACT_SILENT, ""), -ETIMEDOUT);
 	assert_true(clock_ns() - begin >= NS_PER_S);
-	assert_true(clock_ns() - begin < 5 * NS_PER_S);
+	assert_true(clock_ns() - begin < 60 * NS_PER_S);
 	assert_non_null(strstr(said, "did not answer within 1 s"));
 }
 

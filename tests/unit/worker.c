@@ -117,7 +117,7 @@ static void at_most_max_at_a_time_and_in_order(void **state)
 {
 	(void)state;
 	start(3);
-	submit(30, 2000);
+	submit(30, 10000);
 	assert_int_equal(t.most, 3);
 	end();
 	start(1);
@@ -136,7 +136,7 @@ static void idle_threads_leave_and_come_back(void **state)
 	assert_int_equal(threads(), before);
 	submit(8, 20000);
 	assert_true(threads() > before);
-	for (int i = 0; i < 40 && threads() > before; i++)
+	for (int i = 0; i < 400 && threads() > before; i++)
 		usleep(100 * 1000);
 	assert_int_equal(threads(), before);
 	submit(8, 1000);
