@@ -153,13 +153,15 @@ within5 tap-ctl destroy -m 0 || fail "destroy"
 
 # --- garbage: not listened to, still listed, ended by force.
 echo garbage >"$T/modes/0"
-if create "aio:$T/a.img"; then
+if tap-ctl create -a "aio:$T/a.img" >/dev/null 2>&1; then	# it may be noticed before
+	PID=$(pid_of 0)
 	wait_for 5 grep -q 'not listened to any more: it sends garbage' "$T/ctl.log" ||
 		fail "garbage unnoticed"
 	refuse 5 within5 tap-ctl pause -m 0
 	refuse 16 tap-ctl destroy -m 0
 	end_by_force
 fi
+wait_for 5 nothing_left || fail "after garbage: $(names)"
 
 # --- those that would not leave are helped.
 echo mute:28 >"$T/modes/0"
