@@ -13,15 +13,16 @@ names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
 at_rest=$(fds_at_rest "$CTL_PID")
 
 # --- create: every way in which it can fail.  Those that hang do so together, as
-# disks 0 to 3, while one after the other fails as disk 4.
+# disks 0 to 3, while one after the other fails as disk 4, long before its time is up.
 one()	# one MINOR STATUS MODE TEXT...
 {
-	local n=$1 want=$2 mode=$3 flags='' rc out
+	local n=$1 want=$2 mode=$3 flags='' patience=5 rc out
 	shift 3
 	echo "$mode" >"$T/modes/$n"
 	case $mode in askrw*) flags=-R ;; esac
+	[ "$n" != 4 ] || patience=60
 	# shellcheck disable=SC2086
-	out=$(timeout 35 tap-ctl create -t 5 $flags -a "aio:$T/a.img" 2>&1)
+	out=$(timeout 100 tap-ctl create -t $patience $flags -a "aio:$T/a.img" 2>&1)
 	rc=$?
 	note "$mode: $out"
 	[ "$rc" != 0 ] || fail "$mode: succeeded"
