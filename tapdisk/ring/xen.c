@@ -88,6 +88,9 @@ struct xen_rings {
 _Static_assert(TAP_XEN_QUEUES == TAPRING_MAX_QUEUES, "rings of a port");
 _Static_assert(TAP_XEN_ORDER == TAPRING_MAX_ORDER, "rings of a port");
 
+/* For all guests: each can come and go as often as it likes. */
+static struct log_limit comings, goings, without;
+
 static struct vbd *vbd_of(struct ring_port *p)
 {
 	return container_of(p, struct vbd, port);
@@ -222,8 +225,9 @@ static void vbd_hang_up(struct ring_port *p, const char *why)
 {
 	struct vbd *v = vbd_of(p);
 
-	log_warn("vbd %u of domain %u was disconnected: %s", v->name.devid,
-		 v->name.domid, why);
+	if (log_allowed(&goings))
+		log_warn("vbd %u of domain %u was disconnected: %s", v->name.devid,
+			 v->name.domid, why);
 	v->why = why;
 	ring_port_stop(p);
 }
@@ -330,7 +334,7 @@ static int get_journal(struct vbd *v, const struct tap_xen_connect *c,
 	if (err && resume)
 		return err;
 	v->keep = resume;
-	if (err)
+	if (err && log_allowed(&without))
 		log_warn("vbd %u of domain %u has no journal: %s (%s)", c->vbd.devid,
 			 c->vbd.domid, *why, strerror(-err));
 	return 0;
@@ -432,11 +436,13 @@ int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
 	}
 	list_add(&x->vbds, &v->link);
 	x->nr++;
-	log_info("vbd %u of domain %u: %u queues of %u slots%s%s%s", v->name.devid,
-		 v->name.domid, v->queues, ring_slots(&v->port.ring[0]),
-		 c->flags & TAP_XEN_RECONNECT ? ", taken up" : "",
-		 c->flags & TAP_XEN_PERSISTENT ? ", persistent grants" : "",
-		 c->flags & TAP_XEN_READONLY ? ", read-only" : "");
+	if (log_allowed(&comings))
+		log_info("vbd %u of domain %u: %u queues of %u slots%s%s%s",
+			 v->name.devid, v->name.domid, v->queues,
+			 ring_slots(&v->port.ring[0]),
+			 c->flags & TAP_XEN_RECONNECT ? ", taken up" : "",
+			 c->flags & TAP_XEN_PERSISTENT ? ", persistent grants" : "",
+			 c->flags & TAP_XEN_READONLY ? ", read-only" : "");
 	return 0;
 }
 
