@@ -103,6 +103,16 @@ guest_config()
 	on_crash = "destroy"
 	END
 }
+# boots NAME [SECONDS]: whether it comes to listen at its console.  A kernel may die
+# before: the emulator's processors see each other's changes of code late.
+boots()
+{
+	local end=$(($(uptime_s) + ${2:-120}))
+	until grep -aqs '^DONE boot' "$CONSOLES/guest-$1.log"; do
+		[ "$(uptime_s)" -lt $end ] && xl domid "$1" >/dev/null 2>&1 || return
+		sleep 0.2
+	done
+}
 # await NAME: its domain id in DOM, once it listens at its console.
 await()
 {
@@ -120,9 +130,14 @@ guest()
 		if [ "${GUEST_ARGS:-}" = "$(cat "/run/lab/$name.args")" ]; then return; fi
 		xl destroy "$name"
 	fi
-	rm -f "$CONSOLES/guest-$name.log"
 	guest_config "$name" >"/tmp/$name.cfg"
-	xl create -q "/tmp/$name.cfg" || fail "xl create $name"
+	for _ in 1 2 3; do
+		rm -f "$CONSOLES/guest-$name.log"
+		xl create -q "/tmp/$name.cfg" || fail "xl create $name"
+		boots "$name" && break
+		note "guest $name died at boot: $(grep -a RIP "$CONSOLES/guest-$name.log" | head -n 1)"
+		xl domid "$name" >/dev/null 2>&1 && break
+	done
 	echo "${GUEST_ARGS:-}" >"/run/lab/$name.args"
 	await "$name"
 }
