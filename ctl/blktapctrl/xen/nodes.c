@@ -44,7 +44,7 @@ struct nodes_read {
 	const char *at;
 };
 
-static const char *get(const struct xen_reader *r, const char *key)
+static const char *read_key(const struct xen_reader *r, const char *key)
 {
 	const struct nodes_read *n = container_of(r, struct nodes_read, reader);
 	char path[XEN_PATH_MAX + 64];
@@ -59,7 +59,7 @@ static int read_both(struct store *s, void *arg)
 	char domain[32];
 
 	n->s = s;
-	n->reader.get = get;
+	n->reader.get = read_key;
 	n->at = n->dir;
 	xen_check_back(&n->reader, &n->back);
 	if (n->back.exists) {
