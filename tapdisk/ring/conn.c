@@ -17,6 +17,8 @@
  *     lost a process, and comes back with its token.  So its section of the
  *     journal lasts as long as we do, and is kept only for a client that came
  *     with a token and could not be taken.
+ * C7  Who was a predecessor's client finds room, for a while: a section that waits
+ *     for its owner counts as served.
  */
 #include "ring/conn.h"
 
@@ -370,11 +372,15 @@ out:
 /* Is there room for another that is served?  Clients that have hung up without
  * our having heard of it yet make some: who closes and connects again is not
  * told "busy". */
-static bool room_for_one(struct ring_conn_owner *o)
+static bool room_for_one(struct ring_conn_owner *o, struct loop *l, bool resume)
 {
+	unsigned max = RING_CONNS_MAX;
 	char byte;
 
-	if (o->served >= RING_CONNS_MAX) {
+	if (!resume && o->journal && loop_now(l) < o->reserved_until)
+		max -= (unsigned)min_u64(max, journal_waiting(o->journal,
+							  JOURNAL_SHM));	/* C7 */
+	if (o->served >= max) {
 		list_for_each_safe(e, &o->conns) {
 			struct ring_conn *c = container_of(e, struct ring_conn,
 							   link);
@@ -384,20 +390,18 @@ static bool room_for_one(struct ring_conn_owner *o)
 				conn_cut(c);
 		}
 	}
-	return o->served < RING_CONNS_MAX;
+	return o->served < max;
 }
 
 /* The section that its token names, or a new one and a token for it.  A client
  * without one is served all the same, as long as this process lives. */
-static int get_journal(struct ring_conn *c, const char **why)
+static int get_journal(struct ring_conn *c, bool resume, const char **why)
 {
-	static const struct tapring_token none;
 	static struct log_limit without;
 	const struct tapring_hello *h = &c->hello;
 	struct journal_shape shape = { h->abi, h->order, h->queues };
 	struct journal *j = c->owner->journal;
 	struct journal_key key;
-	bool resume = memcmp(&h->token, &none, sizeof(none));
 	int err;
 
 	*why = "nothing is known of its rings";
@@ -421,13 +425,15 @@ static int get_journal(struct ring_conn *c, const char **why)
 
 static int conn_start(struct ring_conn *c, const char **why)
 {
+	static const struct tapring_token none;
+	bool resume = memcmp(&c->hello.token, &none, sizeof(none));
 	int err;
 
 	*why = "one descriptor, its memory, must come with the hello";
 	if (c->too_many || c->memfd < 0)
 		return -EINVAL;
 	err = hello_check(&c->hello, why);
-	if (!err && !room_for_one(c->owner)) {
+	if (!err && !room_for_one(c->owner, c->loop, resume)) {
 		*why = "too many clients";
 		err = -EBUSY;
 	}
@@ -437,7 +443,7 @@ static int conn_start(struct ring_conn *c, const char **why)
 	if (!err)
 		err = map_memory(c, why);
 	if (!err)
-		err = get_journal(c, why);
+		err = get_journal(c, resume, why);
 	for (unsigned q = 0; !err && q < c->hello.queues; q++)
 		err = map_ring(c, q, why);
 	if (!err)

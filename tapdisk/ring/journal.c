@@ -181,6 +181,15 @@ static struct journal_section *section_new(struct journal *j, unsigned n,
 	return s;
 }
 
+unsigned journal_waiting(const struct journal *j, enum journal_kind kind)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < JOURNAL_SECTIONS; i++)
+		n += j->table->row[i].kind == (uint32_t)kind && !j->used[i];
+	return n;
+}
+
 /* Taking one up. */
 
 static const struct journal_entry *by_seq_of;	/* qsort(3) carries no argument */

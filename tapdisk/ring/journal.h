@@ -93,6 +93,8 @@ void journal_left(struct journal *j);
 int journal_get(struct journal *j, enum journal_kind kind,
 		const struct journal_key *key, const struct journal_shape *shape,
 		bool resume, struct journal_section **s, const char **why);
+/* How many sections of that kind a predecessor has left that nobody has taken up. */
+unsigned journal_waiting(const struct journal *j, enum journal_kind kind);
 /* Give it back; keep: for a successor, or another try of its front end. */
 void journal_put(struct journal_section *s, bool keep);
 

@@ -96,6 +96,7 @@ struct ring_server *ring_server_new(struct loop *l, struct disk *d,
 void ring_server_journal(struct ring_server *s, struct journal *j)
 {
 	s->conns.journal = j;
+	s->conns.reserved_until = loop_now(s->loop) + RING_RESERVE_NS;
 }
 
 void ring_server_free(struct ring_server *s)
