@@ -1,10 +1,11 @@
 #!/bin/bash
-# TIMEOUT: 60
+# TIMEOUT: 180
 # SIGTERM to a tapdisk drains it, also when it is in the middle of a pause: what
 # a client has sent is answered and in the file.  Nobody takes its place, whoever is
 # there to see it; but if a second signal has cut it short, somebody does.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
+requires jq
 truncate -s 1M "$T/a.img"
 
 start_ctl
@@ -39,9 +40,9 @@ for daemon in another none; do
 	kill_ctl
 	[ $daemon = none ] || start_ctl
 	kill -TERM "$PID"
-	wait_for 5 gone "$PID" || fail "it does not leave"
+	wait_for 15 gone "$PID" || fail "it does not leave"
 	[ $daemon = another ] || start_ctl
-	wait_for 5 is dead || fail "$daemon: it is $(disk_state "$MINOR")"
+	wait_for 15 is dead || fail "$daemon: it is $(disk_state "$MINOR")"
 	sleep 0.5
 	is dead || fail "$daemon: it is $(disk_state "$MINOR")"
 	destroy "$MINOR"
@@ -51,12 +52,12 @@ done
 create "delay:ms=3000,op=write|aio:$T/a.img"
 tap-io -m "$MINOR" -c 'write -P 9 0 4k' >"$T/out" 2>&1 &
 writer=$!
-wait_for 5 in_flight "$MINOR" || fail "it does not write: $(cat "$T/out")"
+wait_for 15 in_flight "$MINOR" || fail "it does not write: $(cat "$T/out")"
 kill -TERM "$PID"
 sleep 0.2
 kill -TERM "$PID"
-wait_for 5 gone "$PID" || fail "it does not leave"
+wait_for 15 gone "$PID" || fail "it does not leave"
 wait $writer || fail "cut short: the write was lost: $(cat "$T/out")"
-wait_for 5 is running || fail "cut short: it is $(disk_state "$MINOR")"
+wait_for 15 is running || fail "cut short: it is $(disk_state "$MINOR")"
 destroy "$MINOR"
 stop_ctl

@@ -130,7 +130,7 @@ device 1 51792 vbd3
 toolstack "aio:$T/s.img" w @script /etc/xen/scripts/block-tap; await_state 2
 script_add
 bound() { tap-ctl xen-list --json | jq -e --argjson m "$MINOR" 'any(.[]; .minor == $m)' >/dev/null; }
-wait_for 5 bound || fail "$(tap-ctl xen-list)"
+wait_for 15 bound || fail "$(tap-ctl xen-list)"
 script_remove
 old=$PID taken=$MINOR
 create "aio:$T/other.img"
@@ -142,7 +142,7 @@ front 6; wish_end; await_state 6; remove_nodes; await_gone "$B"
 destroy "$MINOR"
 toolstack "aio:$T/s.img" w @script /etc/xen/scripts/block-tap; await_state 2
 script_add
-wait_for 5 bound || fail "$(tap-ctl xen-list)"
+wait_for 15 bound || fail "$(tap-ctl xen-list)"
 wish_end; await_state 6		# as a guest ends
 script_remove
 create "aio:$T/other.img"
