@@ -119,7 +119,7 @@ static void idle_disks_hold_no_buffers(void **state)
 	open_new(&g, MiB);
 	assert_int_equal(rig_write(&g, 512, 512, buf), 0);
 	assert_int_equal(stat_of(&g, "buffers"), 1);
-	for (int i = 0; i < 300 && stat_of(&g, "buffers"); i++) {
+	for (int i = 0; i < 3000 && stat_of(&g, "buffers"); i++) {
 		usleep(10 * 1000);
 		assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL), 0);
 	}
