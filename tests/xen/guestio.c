@@ -13,7 +13,9 @@
  * its own, so that what must be there is always known: every read is compared,
  * and at the end all blocks are.  The disk's first contents are read, not
  * assumed.  MODE "flush" syncs after each write, "trim" discards now and then.
- * It ends early, and well, when the file /tmp/stop appears.
+ * It ends early, and well, when the file /tmp/stop appears.  SIGUSR1 has it print
+ * "gap N": the longest time in ms, since it was asked last, in which no request
+ * of any thread was answered.
  *
  * Static, and of libc alone: the guest has nothing else.  Status 0 all is
  * right, 1 an error or a wrong byte, with a line that says which.
@@ -22,6 +24,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -48,7 +51,7 @@ static uint64_t disk_bytes;
 static uint32_t *generation;
 static uint64_t *first_sum;	/* of a block nobody has written yet */
 static atomic_bool stop, bad;
-static atomic_ulong ops, worst_ms;
+static atomic_ulong ops, worst_ms, last_us, gap_us;
 static bool sync_writes, trims;
 
 static double now(void)
@@ -57,6 +60,18 @@ static double now(void)
 
 	clock_gettime(CLOCK_BOOTTIME, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* A request was answered: how long had there been none? */
+static void answered(void)
+{
+	unsigned long at = (unsigned long)(now() * 1e6), gap, most;
+
+	gap = at - atomic_exchange(&last_us, at);
+	most = gap_us;
+	while ((long)gap > (long)most &&
+	       !atomic_compare_exchange_weak(&gap_us, &most, gap))
+		;
 }
 
 static int complain(const char *what, uint64_t offset)
@@ -178,6 +193,7 @@ static void *worker(void *arg)
 		ms = (unsigned long)((now() - begin) * 1e3);
 		if (ms > worst_ms)
 			worst_ms = ms;
+		answered();
 		ops++;
 	}
 	return NULL;
@@ -209,12 +225,18 @@ static int load(unsigned seconds, unsigned threads)
 {
 	static struct share shares[MAX_THREADS];
 	uint64_t blocks = disk_bytes / BLOCK, each = blocks / threads;
+	const struct timespec beat = { .tv_nsec = 200000000 };
 	double begin = now();
+	sigset_t ask;
 
+	sigemptyset(&ask);
+	sigaddset(&ask, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &ask, NULL);
 	generation = calloc(blocks, sizeof(*generation));
 	first_sum = calloc(blocks, sizeof(*first_sum));
 	if (!generation || !first_sum || all_right(true))
 		return 1;
+	last_us = (unsigned long)(now() * 1e6);
 	for (unsigned i = 0; i < threads; i++) {
 		struct share *s = &shares[i];
 
@@ -227,7 +249,8 @@ static int load(unsigned seconds, unsigned threads)
 	/* A busy machine may do next to nothing in that time. */
 	while (!bad && access("/tmp/stop", F_OK) &&
 	       (now() - begin < seconds || ops < threads * MIN_OPS))
-		usleep(200000);
+		if (sigtimedwait(&ask, NULL, &beat) == SIGUSR1)
+			printf("gap %lu\n", atomic_exchange(&gap_us, 0) / 1000);
 	stop = true;
 	for (unsigned i = 0; i < threads; i++)
 		pthread_join(shares[i].thread, NULL);
