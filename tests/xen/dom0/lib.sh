@@ -93,7 +93,7 @@ guest_config()
 	for d; do disks="$disks'$d',"; done
 	cat <<-END
 	name = "$name"
-	type = "pv"
+	type = "${GUEST_TYPE:-pv}"
 	kernel = "/disk/vmlinux"
 	ramdisk = "/disk/domu.cpio"
 	extra = "console=hvc0 quiet mitigations=off random.trust_cpu=on nokaslr cryptomgr.notests audit=0 ${GUEST_ARGS:-}"
