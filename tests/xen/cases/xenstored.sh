@@ -1,0 +1,27 @@
+# xenstored is replaced by another process of it, as in an update of Xen, while a
+# guest's disk is under load: the load goes on, and disks still come, are paused and
+# go.  (One that dies takes along what it knows: then disks go on, and no more.)
+needs_xen_ring
+truncate -s 8M "$T/a.img" "$T/b.img"
+guest
+start_ctl
+attach xvdb "aio:$T/a.img"
+must "load_begin /dev/xvdb 100000 4"
+sleep 1
+for i in 1 2; do
+	out=$(timeout 60 xenstore-control live-update "$(command -v xenstored)") ||
+		fail "live-update: $out"
+	sleep 1
+	must load_on
+	attach xvdc "aio:$T/b.img"
+	must "guestio write /dev/xvdc $i && guestio verify /dev/xvdc $i"
+	detach xvdc
+done
+pid=$(tap-ctl list | sed -n 's/.*pid=\([0-9]*\).*/\1/p')
+kill -KILL "$pid"
+sleep 2
+must load_on
+must load_end
+detach xvdb
+wait_for 20 nothing_left || fail "left: $(tap-ctl list) $(backends)"
+stop_ctl
