@@ -1,6 +1,6 @@
 # XEN: 4.20
 # A guest of xl's lives on our disk: paused and unpaused, saved and restored under a
-# load that does not notice, rebooted, the daemon restarted in between, shut down by
+# load that does not notice, rebooted in the middle of one, the daemon restarted in between, shut down by
 # itself; each time its disk comes again, and at the end nothing is left.
 # TIMEOUT: 600
 needs_xen_ring
@@ -29,6 +29,7 @@ must "! dmesg | grep -i 'xvda.*error'"
 
 # It boots again, as another domain; its disk has what it had.
 must "guestio write /dev/xvda 9"
+must "while guestio write /dev/xvda 9; do :; done & sleep 2"
 old=$DOM boots=$(grep -ac '^DONE boot' "$CONSOLES/guest-x.log")
 send "reboot -f"
 up() { [ "$(grep -ac '^DONE boot' "$CONSOLES/guest-x.log")" -gt "$boots" ]; }
