@@ -1,3 +1,4 @@
+# FULL: a virtual machine in an emulator is slow
 # A guest in hardware's virtual machine (PVH), as far as QEMU has one: its grants and
 # event channels are other ones to Xen, and none to us.  Its tapdisk is killed, too.
 needs_xen_ring
