@@ -62,16 +62,27 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* A request was answered: how long had there been none? */
-static void answered(void)
+/* A request was answered, or would have had to be: how long had there been none? */
+static void silence(unsigned long at)
 {
-	unsigned long at = (unsigned long)(now() * 1e6), gap, most;
+	unsigned long gap = at - last_us, most = gap_us;
 
-	gap = at - atomic_exchange(&last_us, at);
-	most = gap_us;
 	while ((long)gap > (long)most &&
 	       !atomic_compare_exchange_weak(&gap_us, &most, gap))
 		;
+}
+
+static unsigned long now_us(void)
+{
+	return (unsigned long)(now() * 1e6);
+}
+
+static void answered(void)
+{
+	unsigned long at = now_us();
+
+	silence(at);
+	last_us = at;
 }
 
 static int complain(const char *what, uint64_t offset)
@@ -236,7 +247,7 @@ static int load(unsigned seconds, unsigned threads)
 	first_sum = calloc(blocks, sizeof(*first_sum));
 	if (!generation || !first_sum || all_right(true))
 		return 1;
-	last_us = (unsigned long)(now() * 1e6);
+	last_us = now_us();
 	for (unsigned i = 0; i < threads; i++) {
 		struct share *s = &shares[i];
 
@@ -249,8 +260,10 @@ static int load(unsigned seconds, unsigned threads)
 	/* A busy machine may do next to nothing in that time. */
 	while (!bad && access("/tmp/stop", F_OK) &&
 	       (now() - begin < seconds || ops < threads * MIN_OPS))
-		if (sigtimedwait(&ask, NULL, &beat) == SIGUSR1)
+		if (sigtimedwait(&ask, NULL, &beat) == SIGUSR1) {
+			silence(now_us());
 			printf("gap %lu\n", atomic_exchange(&gap_us, 0) / 1000);
+		}
 	stop = true;
 	for (unsigned i = 0; i < threads; i++)
 		pthread_join(shares[i].thread, NULL);

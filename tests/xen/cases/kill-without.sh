@@ -28,12 +28,12 @@ for what in journal redo; do
 		kill -KILL "$pid"
 		wait_for 10 successor "$pid" || { lost="no successor"; break; }
 		sleep "1.$((RANDOM % 10))"
-		lost=$(in_guest "gap >/dev/null") || { lost="the load: $lost"; break; }
+		lost=$(in_guest gap) || { lost="the load: $lost"; break; }
 		lost=''
 	done
 	# what stops, and what is wrong in the end
 	if [ -z "$lost" ]; then
-		lost=$(in_guest load_end) &&
+		lost=$(GUEST_SECONDS=60 in_guest load_end) &&
 			fail "without its $what nothing is lost: why is it there?"
 	fi
 	echo "NOTE: without $what: $(echo "$lost" | head -n 1)"

@@ -11,10 +11,10 @@ guest h
 attach xvdb "aio:$T/3.img"
 attach xvdc "aio:$T/4.img"
 must "load_begin /dev/xvdb 100000 3"
-send "guestio load /dev/xvdc 8 3"
+send "guestio load /dev/xvdc 4 3"
 guest g
 must "load_begin /dev/xvdb 100000 3"
-must "guestio load /dev/xvdc 8 3"
+must "guestio load /dev/xvdc 4 3"
 must load_end
 detach xvdb
 detach xvdc
