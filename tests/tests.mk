@@ -11,6 +11,7 @@ FUNC_SH := $(sort $(wildcard tests/func/*.sh) $(wildcard tests/interop/*.sh) \
 FUNC_ALONE = $(shell for p in $(notdir $(FUNC)); do \
 	grep -qsw -- "$$p" $(FUNC_SH) || echo $(BUILD)/func/$$p; done)
 GUESTIO := $(BUILD)/xen/guestio
+HOSTFRONT := $(BUILD)/xen/hostfront
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 
 .PHONY: tests check check-unit check-func check-asan check-tsan check-valgrind
@@ -28,7 +29,7 @@ $(BUILD)/hostxen/xenstored.so: tests/lib/hostxen/xenstored.c
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $< -ldl
 
 # All that the tests need, built.
-tests: all $(UNIT) $(FUNC) $(CRASH) $(HOSTXEN) $(if $(SAN),,$(GUESTIO))
+tests: all $(UNIT) $(FUNC) $(CRASH) $(HOSTXEN) $(if $(SAN),,$(GUESTIO) $(HOSTFRONT))
 
 check: tests
 	@$(TEST_ENV) $(RUN_TESTS) tests/headers.sh tests/docs.sh \
@@ -74,13 +75,15 @@ check-valgrind: $(UNIT)
 # Guests on real Xen, emulated by QEMU; a unit of the count is one case on one
 # version of Xen.  T='name...' are some of the cases, -full all of them.
 .PHONY: check-xen check-xen-full bench-xen
-check-xen: all $(GUESTIO)
+check-xen: all $(GUESTIO) $(HOSTFRONT)
 	@$(TEST_ENV) tests/xen/run $(T)
-check-xen-full: all $(GUESTIO)
+check-xen-full: all $(GUESTIO) $(HOSTFRONT)
 	@$(TEST_ENV) tests/xen/run --full $(T)
-bench-xen: all $(GUESTIO)
+bench-xen: all $(GUESTIO) $(HOSTFRONT)
 	@$(TEST_ENV) tests/xen/run bench
 $(GUESTIO): $(BUILD)/tests/xen/guestio.o
+	$(call link,-static -pthread)
+$(HOSTFRONT): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/hostfront/*.c))
 	$(call link,-static -pthread)
 
 # Both compilers, warnings as errors, everything.

@@ -1,0 +1,13 @@
+# Handshakes that cannot be, by values that xenstore can judge and by grants and ports
+# that Xen does; states in any order; nodes that go, at the end all of them.
+. /lab/cases/hostile.inc
+hostile_begin
+hostile values
+said 1 'refused: its ring-page-order'
+said 1 'cannot map its ring'
+said 1 'cannot bind its event channel'
+hostile states 3 30
+hostile nodes
+hostile removal
+tap-ctl xen-detach "$DOM" xvdc || fail "xen-detach: status $?"
+hostile_over
