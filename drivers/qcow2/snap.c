@@ -73,7 +73,7 @@ static int load_counts(struct snap *s, uint64_t room)
 	k->bytes = k->im.store->size;
 	k->clusters = (align_up(k->bytes, qcow2_cluster(d)) >> d->cluster_bits) + room;
 	s->blocks = (k->clusters >> d->block_bits) + 1;
-	k->have = calloc(k->clusters, sizeof(*k->have));
+	k->have = calloc(k->clusters + 1, sizeof(*k->have));	/* as check.h says */
 	s->old = calloc(k->clusters, sizeof(*s->old));
 	s->fresh = calloc(s->blocks, sizeof(*s->fresh));
 	k->l2 = malloc(qcow2_cluster(d));
