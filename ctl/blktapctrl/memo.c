@@ -2,7 +2,10 @@
  * last, and what follows it is the spec to the end of the file.  Numbers are what this
  * or another version of the daemon wrote: one that cannot be is no memo.  Nor is one
  * of an earlier boot, if the run directory outlives that: what the disk's redo log and
- * journal have of it is older than its image. */
+ * journal have of it is older than its image.
+ *
+ * A disk has two files, each with all the room that it may ever need, which change
+ * places: the death of a tapdisk is noted also when the run directory is full. */
 #include "memo.h"
 
 #include <errno.h>
@@ -20,7 +23,8 @@
 #include "names.h"
 #include "vdisk.h"
 
-#define MEMO_MAX (TAP_TEXT_MAX + 1024)
+#define MEMO_BYTES 8192u	/* of the file, with zeroes behind the text */
+_Static_assert(TAP_TEXT_MAX + 1024 < MEMO_BYTES, "whole pages");
 
 static const struct { const char *word; enum vdisk_state state; } memo_states[] = {
 	{ "open", VD_RUNNING }, { "paused", VD_PAUSED },
@@ -79,34 +83,61 @@ static int memo_text(const struct vdisk *vd, bool replaced, char *buf, size_t ro
 	return m < (int)(room - (size_t)n) ? n + m : -1;
 }
 
-void memo_write(const struct vdisk *vd, bool replaced)
+/* The file that is not in use, with its room; descriptor or -errno. */
+static int open_spare(int minor)
 {
-	char buf[MEMO_MAX], path[PATH_MAX], tmp[PATH_MAX];
-	int len = memo_text(vd, replaced, buf, sizeof(buf));
-	int fd, err = 0;
+	char path[PATH_MAX];
+	int fd = open(run_path(RUN_MEMO_NEW, minor, path, sizeof(path)),
+		      O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int err = fd < 0 ? -errno : -posix_fallocate(fd, 0, MEMO_BYTES);
 
-	names_remove(RUN_MEMO_NEW, vd->minor);
-	fd = open(run_path(RUN_MEMO_NEW, vd->minor, tmp, sizeof(tmp)),
-		  O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		err = errno;
-	else if (len < 0 || write(fd, buf, (size_t)len) != len)
-		err = ENOSPC;
+	if (err && fd >= 0)
+		close(fd);
+	return err ? err : fd;
+}
+
+/* They change places; where there was one alone, another is made for the next time,
+ * if there is room. */
+static int exchange(int minor)
+{
+	char path[PATH_MAX], spare[PATH_MAX];
+	int fd;
+
+	run_path(RUN_MEMO, minor, path, sizeof(path));
+	run_path(RUN_MEMO_NEW, minor, spare, sizeof(spare));
+	if (!renameat2(AT_FDCWD, spare, AT_FDCWD, path, RENAME_EXCHANGE))
+		return 0;
+	if (rename(spare, path))
+		return -errno;
+	fd = open_spare(minor);
 	if (fd >= 0)
 		close(fd);
-	if (!err && rename(tmp, run_path(RUN_MEMO, vd->minor, path, sizeof(path))))
-		err = errno;
+	return 0;
+}
+
+void memo_write(const struct vdisk *vd, bool replaced)
+{
+	char buf[MEMO_BYTES] = { 0 };
+	int len = memo_text(vd, replaced, buf, sizeof(buf));
+	int fd = open_spare(vd->minor), err = fd < 0 ? fd : 0;
+
+	if (!err && (len < 0 || pwrite(fd, buf, sizeof(buf), 0) != sizeof(buf)))
+		err = -ENOSPC;
+	if (fd >= 0)
+		close(fd);
+	if (!err)
+		err = exchange(vd->minor);
 	if (!err)
 		return;
 	/* Better none than one that is not true. */
-	log_warn("%s: cannot write %s, so no daemon but this one will know the disk "
-		 "if its tapdisk dies: %s", vdisk_name(vd), tmp, strerror(err));
-	names_remove(RUN_MEMO_NEW, vd->minor);
+	log_warn("%s: cannot write down what it is, so no daemon but this one will know "
+		 "the disk if its tapdisk dies: %s", vdisk_name(vd), strerror(-err));
 	memo_remove(vd->minor);
 }
 
 void memo_remove(int minor)
 {
+	names_remove(RUN_MEMO_NEW, minor);
 	names_remove(RUN_MEMO, minor);
 }
 
@@ -121,8 +152,11 @@ static int read_all(int n, char *buf, size_t room)
 	close(fd);
 	if (len < 0)
 		return -errno;
-	buf[len] = '\0';
-	return strlen(buf) == (size_t)len ? 0 : -EBADMSG;
+	memset(buf + len, 0, room - (size_t)len);
+	for (size_t i = strlen(buf); i < room; i++)
+		if (buf[i])
+			return -EBADMSG;
+	return 0;
 }
 
 static void take_pids(struct vdisk *vd, char *list)
@@ -187,7 +221,7 @@ static bool is_of_today(char **line)
 
 int memo_read(struct vdisk *vd, int n, bool *replaced)
 {
-	char buf[MEMO_MAX], *line = buf, *end;
+	char buf[MEMO_BYTES + 1], *line = buf, *end;
 	int state = -1, err = read_all(n, buf, sizeof(buf));
 
 	*replaced = false;

@@ -29,7 +29,7 @@ enum run_name {
 	RUN_JOURNAL,		/* journalN      what a disk's rings have in flight */
 	RUN_REDO,		/* redoN         changes of its tables */
 	RUN_MEMO,		/* diskN         what it is, for the next daemon */
-	RUN_MEMO_NEW,		/* diskN.new     the same, not whole yet */
+	RUN_MEMO_NEW,		/* diskN.new     the next one, or what was */
 };
 
 /* Full path into buf (PATH_MAX is enough); n is ignored for names without. */
