@@ -324,3 +324,22 @@ void rig_fill(uint64_t *state, void *buf, uint64_t len)
 	for (; i < len; i++)
 		((char *)buf)[i] = (char)rig_random(state);
 }
+
+struct rig_group group;
+
+int rig_group_begin(void **state)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	(void)state;
+	group.seed = rig_seed();
+	group.dir = rig_dir(tmp ? tmp : "/tmp");
+	return 0;
+}
+
+int rig_group_end(void **state)
+{
+	(void)state;
+	rig_dir_remove(group.dir);
+	return 0;
+}

@@ -63,4 +63,12 @@ uint64_t rig_seed(void);
 uint64_t rig_random(uint64_t *state);
 void rig_fill(uint64_t *state, void *buf, uint64_t len);
 
+/* Set-up and tear-down of a group of tests: a folder below TMPDIR, and a seed. */
+extern struct rig_group {
+	const char *dir;
+	uint64_t seed;
+} group;
+int rig_group_begin(void **state);
+int rig_group_end(void **state);
+
 #endif

@@ -21,8 +21,6 @@
 
 #define SIZE (3 * MiB + 7 * 512)
 
-static const char *dir;
-static uint64_t seed;
 
 static const char *path(const char *name)
 {
@@ -30,7 +28,7 @@ static const char *path(const char *name)
 	static unsigned i;
 
 	i = (i + 1) % 4;
-	snprintf(p[i], sizeof(p[i]), "%s/%s", dir, name);
+	snprintf(p[i], sizeof(p[i]), "%s/%s", group.dir, name);
 	return p[i];
 }
 
@@ -46,8 +44,8 @@ static const char *spec(const char *image, const char *below)
 
 static void work_on(const char *image, const char *below, struct ref *r)
 {
-	seed += 2;
-	assert_int_equal(image_work(spec(image, below), r, seed), 0);
+	group.seed += 2;
+	assert_int_equal(image_work(spec(image, below), r, group.seed), 0);
 }
 
 static void qemu_agrees(const char *image, const struct ref *r)
@@ -63,7 +61,7 @@ static void images_of_qemu(void **state)
 	(void)state;
 	shell_needs("qemu-img");
 	for (unsigned packed = 0; packed < 2; packed++) {
-		ref_fill(&r, seed++);
+		ref_fill(&r, group.seed++);
 		ref_save(&r, path("a.raw"));
 		/* 7.2 ends with 1 after a good conversion with -c. */
 		shell_status("qemu-img convert -q %s -f raw -O qcow %s %s 2>/dev/null",
@@ -98,7 +96,7 @@ static void with_a_backing_file(void **state)
 
 	(void)state;
 	shell_needs("qemu-img");
-	ref_fill(&base, seed++);
+	ref_fill(&base, group.seed++);
 	ref_save(&base, path("base.raw"));
 	shell("qemu-img create -q -f qcow -b base.raw -F raw %s %llu", path("t.qcow"),
 	      SIZE);
@@ -126,7 +124,7 @@ static void what_we_make_is_good_for_qemu(void **state)
 	work_on(path("m.qcow"), NULL, &r);
 	qemu_agrees(path("m.qcow"), &r);
 
-	ref_fill(&base, seed++);
+	ref_fill(&base, group.seed++);
 	ref_save(&base, path("base2.raw"));
 	assert_int_equal(image_make("qcow", path("n.qcow"), SIZE, "base2.raw", ""), 0);
 	memcpy(r.bytes, base.bytes, SIZE);
@@ -146,7 +144,7 @@ static void qemu_and_we_by_turns(void **state)
 	shell_needs("qemu-io");
 	assert_int_equal(image_make("qcow", path("q.qcow"), SIZE, NULL, ""), 0);
 	assert_int_equal(image_alternate(spec(path("q.qcow"), NULL), "qcow",
-					 path("q.qcow"), &r, seed++, 20), 0);
+					 path("q.qcow"), &r, group.seed++, 20), 0);
 	qemu_agrees(path("q.qcow"), &r);
 	ref_free(&r);
 }
@@ -161,7 +159,7 @@ static void encrypted(void **state)
 
 	(void)state;
 	shell_needs("qemu-img");
-	ref_fill(&r, seed++);
+	ref_fill(&r, group.seed++);
 	ref_save(&r, path("e.raw"));
 	shell("qemu-img create -q -f qcow --object secret,id=s,data='open sesame' "
 	      "-o encrypt.format=aes,encrypt.key-secret=s %s %llu 2>/dev/null",
@@ -176,7 +174,7 @@ static void encrypted(void **state)
 		g.env.n_secrets = 1;
 		assert_int_equal(rig_open(&g, spec(path("e.qcow"), NULL), 0), 0);
 		assert_int_equal(image_differs(&g, &r), 0);
-		assert_int_equal(image_random(&g, &r, seed++, 200, 512, 100 * KiB), 0);
+		assert_int_equal(image_random(&g, &r, group.seed++, 200, 512, 100 * KiB), 0);
 		image_must_close(&g);
 	}
 	ref_save(&r, path("want.raw"));
@@ -311,7 +309,7 @@ static void hand_image(struct hand *h, const char *name, struct ref *r,
 	for (uint64_t c = 0; c * cs < r->size; c++) {
 		uint64_t off = c * cs, len = min_u64(cs, r->size - off);
 
-		switch (rig_random(&seed) % 4) {
+		switch (rig_random(&group.seed) % 4) {
 		case 0:
 			hand_cluster(h, r, c, true);
 			break;
@@ -339,7 +337,7 @@ static void all_sizes_of_clusters_and_tables(void **state)
 				  .l1_at = l1s[i % 3] };
 		struct ref r = ref_new(SIZE);
 
-		ref_fill(&r, seed++);
+		ref_fill(&r, group.seed++);
 		hand_image(&h, "h.qcow", &r, NULL);
 		work_on(path("h.qcow"), NULL, &r);
 		if (!shell_status("command -v qemu-img >/dev/null"))
@@ -356,7 +354,7 @@ static void large_clusters_with_a_backing_file(void **state)
 	char below[PATH_MAX + 8];
 
 	(void)state;
-	ref_fill(&base, seed++);
+	ref_fill(&base, group.seed++);
 	ref_save(&base, path("hb.raw"));
 	snprintf(below, sizeof(below), "aio:%s", path("hb.raw"));
 	for (unsigned cb = 12; cb <= 16; cb += 4) {
@@ -364,7 +362,7 @@ static void large_clusters_with_a_backing_file(void **state)
 				  .backing = "hb.raw" };
 		struct ref r = ref_new(SIZE);
 
-		ref_fill(&r, seed++);
+		ref_fill(&r, group.seed++);
 		hand_image(&h, "hc.qcow", &r, &base);
 		work_on(path("hc.qcow"), below, &r);
 		ref_free(&r);
@@ -380,7 +378,7 @@ static void xens_images_keep_their_little_endian_table(void **state)
 	int fd;
 
 	(void)state;
-	ref_fill(&r, seed++);
+	ref_fill(&r, group.seed++);
 	hand_image(&h, "x.qcow", &r, NULL);
 	work_on(path("x.qcow"), NULL, &r);
 	fd = open(path("x.qcow"), O_RDONLY | O_CLOEXEC);
@@ -402,7 +400,7 @@ static void discards_give_space_back(void **state)
 	(void)state;
 	assert_int_equal(image_make("qcow", path("d.qcow"), r.size, NULL, ""), 0);
 	image_must_open(&g, spec(path("d.qcow"), NULL), 0);
-	rig_fill(&seed, r.bytes, r.size);
+	rig_fill(&group.seed, r.bytes, r.size);
 	assert_int_equal(rig_write(&g, 0, r.size, r.bytes), 0);
 	assert_int_equal(rig_io(&g, TD_OP_FLUSH, 0, 0, 0, NULL), 0);
 	assert_int_equal(stat(path("d.qcow"), &before), 0);
@@ -443,7 +441,7 @@ static void packed_writes(void **state)
 	(void)state;
 	for (uint64_t i = 0; i < r.size; i++)
 		r.bytes[i] = (uint8_t)(i / 300 * 7);
-	rig_fill(&seed, r.bytes + MiB, 100 * KiB);	/* does not get smaller */
+	rig_fill(&group.seed, r.bytes + MiB, 100 * KiB);	/* does not get smaller */
 	assert_int_equal(image_make("qcow", path("p.qcow"), r.size, NULL, ""), 0);
 	image_must_open(&g, spec(path("p.qcow"), NULL), 0);
 	for (uint64_t at = 0, n; at < r.size; at += n) {
@@ -472,7 +470,7 @@ static void bad_image(const char *name, uint64_t value)
 	struct hand h = { .cb = BAD_CB, .l2_bits = 9, .l1_at = BAD_L1 };
 	struct ref r = ref_new(SIZE);
 
-	rig_fill(&seed, r.bytes, r.size);
+	rig_fill(&group.seed, r.bytes, r.size);
 	hand_begin(&h, name, SIZE);
 	hand_cluster(&h, &r, 0, false);
 	put64(h.fd, hand_entry(&h, 1), value, false);
@@ -550,26 +548,11 @@ static void hostile_tables_do_no_harm(void **state)
 static void bad_headers_are_refused_with_a_reason(void **state)
 {
 	(void)state;
-	rig_file(dir, "no.qcow", MiB);
+	rig_file(group.dir, "no.qcow", MiB);
 	image_refused(spec(path("no.qcow"), NULL), 0, "no qcow image");
 	shell("printf 'QFI\\373\\0\\0\\0\\2' | dd of=%s conv=notrunc status=none",
 	      path("no.qcow"));
 	image_refused(spec(path("no.qcow"), NULL), 0, "qcow2");
-}
-
-static int begin(void **state)
-{
-	(void)state;
-	seed = rig_seed();
-	dir = rig_dir(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	rig_dir_remove(dir);
-	return 0;
 }
 
 int main(void)
@@ -590,5 +573,5 @@ int main(void)
 		cmocka_unit_test(bad_headers_are_refused_with_a_reason),
 	};
 
-	return cmocka_run_group_tests(tests, begin, end);
+	return cmocka_run_group_tests(tests, rig_group_begin, rig_group_end);
 }

@@ -21,9 +21,7 @@
 
 static struct rig g;
 static struct mem_store m;
-static const char *dir;
 static char path[4096];
-static uint64_t seed;
 
 /* Requests at times of their own, waited for together. */
 
@@ -100,7 +98,7 @@ static void mem_begin(const char *spec, const struct td_secret *key)
 	g.env.secrets = key;
 	g.env.n_secrets = key != NULL;
 	g.env.store = &mem_store_driver;
-	mem_store_init(&m, rig_random(&seed));
+	mem_store_init(&m, rig_random(&group.seed));
 	mem_image_load(&m.file[mem_store_file(&m, "a")].image, path);
 	assert_int_equal(rig_open(&g, spec, 0), 0);
 }
@@ -293,18 +291,10 @@ static void a_round_syncs_once_a_stage(void **state)
 
 static int begin(void **state)
 {
-	(void)state;
-	seed = rig_seed();
-	dir = rig_dir(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-	snprintf(path, sizeof(path), "%s/a", dir);
-	return 0;
-}
+	int err = rig_group_begin(state);
 
-static int end(void **state)
-{
-	(void)state;
-	rig_dir_remove(dir);
-	return 0;
+	snprintf(path, sizeof(path), "%s/a", group.dir);
+	return err;
 }
 
 int main(void)
@@ -316,5 +306,5 @@ int main(void)
 		cmocka_unit_test(a_round_syncs_once_a_stage),
 	};
 
-	return cmocka_run_group_tests(tests, begin, end);
+	return cmocka_run_group_tests(tests, begin, rig_group_end);
 }

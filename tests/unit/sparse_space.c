@@ -29,9 +29,7 @@ static const struct {
 	{ "vmdk", "", 64 * KiB },
 };
 
-static const char *dir;
 static char path[4096], spec[4096 + 16];
-static uint64_t seed;
 
 /* Writes that meet no cluster twice, many at a time. */
 struct many {
@@ -71,7 +69,7 @@ static void write_some(struct rig *g, unsigned n)
 	struct many m = { .g = g, .n = n, .iov = { buf, sizeof(buf) },
 			  .step = align_down(SIZE / WRITES, 128 * KiB) };
 
-	rig_fill(&seed, buf, sizeof(buf));
+	rig_fill(&group.seed, buf, sizeof(buf));
 	more(&m);
 	while (m.pending)
 		loop_run(g->env.loop);
@@ -124,7 +122,7 @@ static void what_was_discarded_is_not_left_either(void **state)
 	static unsigned char buf[MiB];
 
 	(void)state;
-	rig_fill(&seed, buf, sizeof(buf));
+	rig_fill(&group.seed, buf, sizeof(buf));
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		uint64_t size = 64 * MiB, most;
 		uint64_t blocks;
@@ -155,18 +153,10 @@ static void what_was_discarded_is_not_left_either(void **state)
 
 static int begin(void **state)
 {
-	(void)state;
-	seed = rig_seed();
-	dir = rig_dir(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-	snprintf(path, sizeof(path), "%s/a", dir);
-	return 0;
-}
+	int err = rig_group_begin(state);
 
-static int end(void **state)
-{
-	(void)state;
-	rig_dir_remove(dir);
-	return 0;
+	snprintf(path, sizeof(path), "%s/a", group.dir);
+	return err;
 }
 
 int main(void)
@@ -176,5 +166,5 @@ int main(void)
 		cmocka_unit_test(what_was_discarded_is_not_left_either),
 	};
 
-	return cmocka_run_group_tests(tests, begin, end);
+	return cmocka_run_group_tests(tests, begin, rig_group_end);
 }

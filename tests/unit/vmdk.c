@@ -22,8 +22,6 @@
 #define SIZE (34 * MiB + 7 * 512)	/* two grain tables, and half a grain */
 #define GRAIN (64 * KiB)
 
-static const char *dir;
-static uint64_t seed;
 
 static const char *path(const char *name)
 {
@@ -31,7 +29,7 @@ static const char *path(const char *name)
 	static unsigned i;
 
 	i = (i + 1) % 4;
-	snprintf(p[i], sizeof(p[i]), "%s/%s", dir, name);
+	snprintf(p[i], sizeof(p[i]), "%s/%s", group.dir, name);
 	return p[i];
 }
 
@@ -39,14 +37,14 @@ static const char *spec(const char *name)
 {
 	static char s[PATH_MAX + 8];
 
-	snprintf(s, sizeof(s), "vmdk:%s/%s", dir, name);
+	snprintf(s, sizeof(s), "vmdk:%s/%s", group.dir, name);
 	return s;
 }
 
 static void work_on(const char *name, struct ref *r)
 {
-	seed += 2;
-	assert_int_equal(image_work(spec(name), r, seed), 0);
+	group.seed += 2;
+	assert_int_equal(image_work(spec(name), r, group.seed), 0);
 }
 
 static void holds(const char *name, const struct ref *r)
@@ -68,7 +66,7 @@ static void qemu_agrees(const char *name, const struct ref *r, bool check)
 
 static void remove_all(void)
 {
-	shell("rm -f %s/*", dir);
+	shell("rm -f %s/*", group.dir);
 }
 
 static void convert(const char *name, const struct ref *r, const char *opts)
@@ -119,7 +117,7 @@ static void images_of_qemu(void **state)
 	(void)state;
 	shell_needs("qemu-img");
 	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
-		ref_fill(&r, seed++);
+		ref_fill(&r, group.seed++);
 		convert("a.vmdk", &r, variants[i]);
 		work_on("a.vmdk", &r);
 		qemu_agrees("a.vmdk", &r, true);
@@ -171,7 +169,7 @@ static void qemu_and_we_by_turns(void **state)
 		assert_int_equal(image_make("vmdk", path("a.vmdk"), SIZE, NULL,
 					    variants[i]), 0);
 		assert_int_equal(image_alternate(spec("a.vmdk"), "vmdk", path("a.vmdk"),
-						 &r, seed++, i ? 5 : 20), 0);
+						 &r, group.seed++, i ? 5 : 20), 0);
 		qemu_agrees("a.vmdk", &r, true);
 		remove_all();
 	}
@@ -218,7 +216,7 @@ static void streams_are_read_and_not_written(void **state)
 
 	(void)state;
 	shell_needs("qemu-img");
-	ref_fill(&r, seed++);
+	ref_fill(&r, group.seed++);
 	convert("s.vmdk", &r, "subformat=streamOptimized");
 	holds("s.vmdk", &r);
 	image_refused(spec("s.vmdk"), 0, "read-only");
@@ -239,11 +237,11 @@ static void children_know_their_parent(void **state)
 	for (unsigned i = 0; i < 4; i++) {
 		const char *zeroed = i % 2 ? "zeroed_grain=on" : "zeroed_grain=off";
 
-		ref_fill(&r, seed++);
+		ref_fill(&r, group.seed++);
 		convert("base.vmdk", &r, "");
 		if (i < 2)
 			shell("cd %s && qemu-img create -q -f vmdk -b base.vmdk -F vmdk "
-			      "-o %s child.vmdk", dir, zeroed);
+			      "-o %s child.vmdk", group.dir, zeroed);
 		else
 			assert_int_equal(image_make("vmdk", path("child.vmdk"), SIZE,
 						    "base.vmdk", zeroed), 0);
@@ -319,10 +317,10 @@ static void lines_that_qemu_does_not_know(void **state)
 	(void)state;
 	/* vmfs, an offset, CRLF, blanks, other spelling, zeroes, read-only, and a
 	 * sparse extent at the end. */
-	ref_fill(&flat, seed++);
+	ref_fill(&flat, group.seed++);
 	ref_save(&flat, path("ro.img"));
 	memcpy(r.bytes + 2 * MiB, flat.bytes, MiB);
-	ref_fill(&flat, seed++);
+	ref_fill(&flat, group.seed++);
 	ref_save(&flat, path("rw.img"));
 	memcpy(r.bytes, flat.bytes + 4096, MiB - 4096);
 	assert_int_equal(image_make("vmdk", path("x.vmdk"), 2 * MiB, NULL, ""), 0);
@@ -361,7 +359,7 @@ static void extents_without_access_and_short_files(void **state)
 	struct rig g;
 
 	(void)state;
-	rig_file(dir, "f.img", 4096);
+	rig_file(group.dir, "f.img", 4096);
 	write_text("n.vmdk", HEAD "RW 2048 VMFS \"f.img\"\n"
 		   "NOACCESS 2048 FLAT \"secret.img\"\n");
 	image_must_open(&g, spec("n.vmdk"), 0);
@@ -397,7 +395,7 @@ static void descriptors_that_are_refused(void **state)
 	};
 
 	(void)state;
-	rig_file(dir, "a.img", 4096);
+	rig_file(group.dir, "a.img", 4096);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		write_text("r.vmdk", cases[i].text);
 		image_refused(spec("r.vmdk"), 0, cases[i].why);
@@ -479,7 +477,7 @@ static void a_damaged_directory_is_replaced_by_the_other(void **state)
 	(void)state;
 	shell_needs("qemu-img");
 	for (unsigned i = 0; i < 2; i++) {
-		ref_fill(&r, seed++);
+		ref_fill(&r, group.seed++);
 		convert("d.vmdk", &r, "");
 		p = map_file("d.vmdk", &len);
 		memset(i ? RGD(p) : GD(p), 0xee, 8);
@@ -512,7 +510,7 @@ static void an_entry_of_one_set_is_enough(void **state)
 	(void)state;
 	shell_needs("qemu-img");
 	for (unsigned i = 0; i < 2; i++) {
-		ref_fill(&r, seed++);
+		ref_fill(&r, group.seed++);
 		convert("e.vmdk", &r, "");
 		p = map_file("e.vmdk", &len);
 		for (unsigned k = i; k < 512; k += 3)
@@ -601,7 +599,7 @@ static void real_streams_are_read(void **state)
 
 	(void)state;
 	assert_non_null(p);
-	ref_fill(&r, seed++);
+	ref_fill(&r, group.seed++);
 	len = make_stream(p, &r);
 	write_file("st.vmdk", p, len);
 	holds("st.vmdk", &r);
@@ -629,7 +627,7 @@ static void damaged_grains_are_errors(void **state)
 
 	(void)state;
 	assert_non_null(p);
-	rig_fill(&seed, r.bytes, r.size);
+	rig_fill(&group.seed, r.bytes, r.size);
 	len = make_stream(p, &r);
 	p[128 * 512 + 12 + 1000] ^= 1;			/* of the first grain */
 	write_file("dg.vmdk", p, len);
@@ -693,7 +691,7 @@ static void zeroes_give_space_back(void **state)
 	struct rig g;
 
 	(void)state;
-	rig_fill(&seed, r.bytes, r.size);
+	rig_fill(&group.seed, r.bytes, r.size);
 	for (unsigned child = 0; child < 2; child++) {
 		assert_int_equal(image_make("vmdk", path("zb.vmdk"), r.size, NULL, ""), 0);
 		if (child) {
@@ -720,25 +718,10 @@ static void zeroes_give_space_back(void **state)
 		assert_int_equal(stat(path("z.vmdk"), &st), 0);
 		assert_true(st.st_blocks < 4096);
 		assert_true(st.st_size < 30 * (off_t)MiB);
-		rig_fill(&seed, r.bytes, r.size);
+		rig_fill(&group.seed, r.bytes, r.size);
 	}
 	remove_all();
 	ref_free(&r);
-}
-
-static int begin(void **state)
-{
-	(void)state;
-	seed = rig_seed();
-	dir = rig_dir(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	rig_dir_remove(dir);
-	return 0;
 }
 
 int main(void)
@@ -763,5 +746,5 @@ int main(void)
 		cmocka_unit_test(zeroes_give_space_back),
 	};
 
-	return cmocka_run_group_tests(tests, begin, end);
+	return cmocka_run_group_tests(tests, rig_group_begin, rig_group_end);
 }
