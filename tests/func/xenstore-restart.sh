@@ -88,8 +88,10 @@ stop_xenstored
 await_log "the connection has ended"
 refuse any timeout 5 tap-ctl xen-list
 tap-ctl list >/dev/null || fail "the loop stands still"
+kill -STOP "$CTL_PID"	# it sees all of it, or none
 start_xenstored
 while read -r k v; do xenstore-write "$k" "${v:-}"; done <"$T/dump"
+kill -CONT "$CTL_PID"
 want='[["xvda","closed",0,false],["xvdc","connected",2,true],["xvdd","connected",3,true],["xvde","connected",4,true]]'
 states_short()
 {
