@@ -286,6 +286,9 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		   state == VD_PAUSING || state == VD_CLOSING) {
 		loop_timer_set(ctl.loop, &vd->settle, SETTLE_NS);
 	}
+	/* (Of the daemon before us, which has not heard that it was opened.) */
+	if (vd->state == VD_RUNNING)
+		vd->revival.unclean = false;
 	if (vd->state == VD_RUNNING || vd->state == VD_PAUSED) {
 		broker_adopt(vd);
 		memo_write(vd, false);

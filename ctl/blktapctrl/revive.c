@@ -110,11 +110,12 @@ bool revive_could(const char *spec)
 static bool from_memo(struct vdisk *vd)
 {
 	int n = vd->number, state;
+	bool replaced;
 
 	if (n < 0 || n >= TAP_MINOR_MAX || names_marker_creating(n) ||
 	    !minor_taken(n) || (minor_disk(n) && minor_disk(n) != vd))
 		return false;
-	state = memo_read(vd, n, &vd->revival.halfway);
+	state = memo_read(vd, n, &replaced);
 	if (state < 0)
 		return false;
 	if (vd->minor < 0)
@@ -166,11 +167,11 @@ static struct tap_journal_head noted(const struct vdisk *vd)
 	return h;
 }
 
-/* Its tapdisk was ended in order, and not as it was to take the place of another,
- * whose redo log it had not opened yet. */
+/* Its tapdisk was ended in order, and not while it was still to take up what another
+ * that died has left for the image: that would be thrown away. */
 static bool left_in_order(const struct vdisk *vd)
 {
-	return vd->state != VD_REVIVING && !vd->revival.halfway && noted(vd).left;
+	return vd->state != VD_REVIVING && !vd->revival.unclean && noted(vd).left;
 }
 
 static bool may(struct vdisk *vd)
@@ -494,7 +495,6 @@ static void revived(struct vdisk *vd)
 	loop_timer_clear(&r->timer);
 	r->since_ns = loop_now(ctl.loop);
 	r->trouble_ns = 0;
-	r->halfway = false;
 	memo_write(vd, false);
 	log_warn("%s: tapdisk %d has taken over", vdisk_name(vd), vd->pid);
 	xen_revived(vd);

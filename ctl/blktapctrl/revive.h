@@ -44,7 +44,6 @@ struct revival {
 	bool unclean;		/* its image may have been left open: the next open
 				 * has to recover */
 	bool unlocked;		/* and its locks have fallen before that */
-	bool halfway;		/* the daemon before us died as it replaced it */
 	bool keyless;		/* its image needs keys that we do not have */
 	uint16_t again;		/* the call that had no answer; 0: none */
 	uint8_t body[8];	/* of it */

@@ -129,7 +129,7 @@ struct vdisk *vdisk_by_number(int number)
 	return NULL;
 }
 
-/* A former pid names a disk while no other disk has, or has had, the same. */
+/* A former pid, or a dead disk's, names it while no other has, or has had, the same. */
 struct vdisk *vdisk_by_pid(pid_t pid)
 {
 	struct vdisk *former = NULL;
@@ -138,7 +138,7 @@ struct vdisk *vdisk_by_pid(pid_t pid)
 	list_for_each(e, &ctl.vdisks) {
 		struct vdisk *vd = container_of(e, struct vdisk, link);
 
-		if (vd->pid == pid)
+		if (vd->pid == pid && vd->state != VD_DEAD)
 			return vd;
 		if (revive_knows(vd, pid)) {
 			former = vd;
