@@ -261,13 +261,8 @@ static int opts_check(const struct tapring_opts *o)
 	return 0;
 }
 
-static unsigned timeout_of(const struct tapring_opts *o)
-{
-	return o->timeout_ms ? o->timeout_ms : TIMEOUT_DEFAULT_MS;
-}
-
 static int attempt(const char *path, const struct tapring_opts *o,
-		   struct tapring **out)
+		   unsigned timeout_ms, struct tapring **out)
 {
 	struct tapring_greeting g;
 	struct tapring *r = calloc(1, sizeof(*r));
@@ -279,7 +274,7 @@ static int attempt(const char *path, const struct tapring_opts *o,
 	r->limit_ns = (o->reconnect_ms == TAPRING_NO_RECONNECT ? 0 :
 		       o->reconnect_ms ? o->reconnect_ms :
 		       RECONNECT_DEFAULT_MS) * UINT64_C(1000000);
-	r->sock = err = dial(path, timeout_of(o));
+	r->sock = err = dial(path, timeout_ms);
 	if (err < 0)
 		goto fail;
 	err = recv_all(r->sock, &g, sizeof(g));
@@ -319,14 +314,20 @@ int tapring_connect(const char *path, const struct tapring_opts *opts,
 	static const struct tapring_opts defaults;
 	static const struct timespec pause = { .tv_nsec = 2000000 };
 	const struct tapring_opts *o = opts ? opts : &defaults;
-	uint64_t end = now_ns() + timeout_of(o) * UINT64_C(1000000);
+	unsigned left = o->timeout_ms ? o->timeout_ms : TIMEOUT_DEFAULT_MS;
+	uint64_t end = now_ns() + left * UINT64_C(1000000), now;
 	int err = opts_check(o);
 
 	if (err)
 		return err;
-	while (died(err = attempt(path, o, r)) &&
-	       o->reconnect_ms != TAPRING_NO_RECONNECT && now_ns() < end)
+	while (died(err = attempt(path, o, left, r)) &&
+	       o->reconnect_ms != TAPRING_NO_RECONNECT) {
 		nanosleep(&pause, NULL);
+		now = now_ns();
+		if (now >= end)
+			break;
+		left = (unsigned)((end - now) / 1000000) + 1;
+	}
 	return err;
 }
 
