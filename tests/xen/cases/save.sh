@@ -4,7 +4,7 @@
 needs_xen_ring
 truncate -s 8M "$T/a.img"
 case $XEN in
-4.17) start_ctl --xen-vbd ;;
+4.14|4.17) start_ctl --xen-vbd ;;
 *) start_ctl ;;
 esac
 GUEST_MEMORY=112 guest_config z "tap:aio:$T/a.img,xvda,w" >z.cfg
