@@ -9,7 +9,8 @@ requires_root "mount a small file system"
 mkdir "$T/fs"
 mount -t tmpfs -o size=64k,nr_inodes=12 none "$T/fs" 2>/dev/null ||
 	skip "cannot mount a tmpfs here"
-at_exit "umount '$T/fs'"
+unmounted() { umount "$T/fs" 2>/dev/null; }	# who was killed may still be there
+at_exit "wait_for 5 unmounted || umount '$T/fs'"
 RUN=$T/fs/run
 export BLKTAP_RUNDIR="$RUN"
 start_ctl

@@ -57,7 +57,8 @@ requires_root "a full run directory is a small tmpfs; the rest has passed"
 mkdir "$T/fs"
 mount -t tmpfs -o size=4m none "$T/fs" ||
 	skip "no tmpfs can be mounted for a full run directory; the rest has passed"
-at_exit "umount '$T/fs'"
+unmounted() { umount "$T/fs" 2>/dev/null; }	# who was killed may still be there
+at_exit "wait_for 5 unmounted || umount '$T/fs'"
 RUN=$T/fs/run
 export BLKTAP_RUNDIR="$RUN"
 start_ctl
