@@ -1,9 +1,12 @@
 /* libtapring against a server of the test's that greets wrongly, answers what
  * was not asked, moves positions, or goes away. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -95,12 +98,15 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* Processes that die while they greet a client, and at last one that lives. */
+static atomic_bool enough;
+
+/* Processes that die while they greet a client, and at last one that lives; or until
+ * it is enough. */
 static void *die_and_serve(void *arg)
 {
 	const unsigned deaths = *(const unsigned *)arg;
 
-	for (unsigned i = 0; i < deaths; i++) {
+	for (unsigned i = 0; i < deaths && !enough; i++) {
 		int fd = accept(listener, NULL, NULL);
 		size_t len = i % 3 == 0 ? 0 : i % 3 == 1 ? sizeof(greeting) / 2 :
 							   sizeof(greeting);
@@ -112,7 +118,25 @@ static void *die_and_serve(void *arg)
 			(void)!recv(fd, &byte, 1, MSG_PEEK);
 		close(fd);
 	}
-	return serve(NULL);
+	return enough ? NULL : serve(NULL);
+}
+
+/* Ends it, and leaves no client that nobody has taken. */
+static void no_more_deaths(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int wake = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+
+	strcpy(sa.sun_path, path);
+	enough = true;
+	assert_int_equal(connect(wake, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	close(wake);
+	pthread_join(thread, NULL);
+	assert_int_equal(fcntl(listener, F_SETFL, O_NONBLOCK), 0);
+	while ((fd = accept(listener, NULL, NULL)) >= 0)
+		close(fd);
+	assert_int_equal(fcntl(listener, F_SETFL, 0), 0);
+	enough = false;
 }
 
 static int make(void **state)
@@ -226,8 +250,7 @@ static void who_dies_always_is_given_up(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, die_and_serve, &deaths), 0);
 	err = tapring_connect(path, &o, &r);
 	assert_true(err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT);
-	pthread_cancel(thread);
-	pthread_join(thread, NULL);
+	no_more_deaths();
 }
 
 /* ... and not for who wants no successor. */
