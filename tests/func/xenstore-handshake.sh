@@ -134,6 +134,12 @@ wait_for 5 xs hotplug-error >/dev/null
 [ "$(xs hotplug-status)" = error ] || fail "hotplug-status"
 front_rings; sleep 0.2; state_is 2 || fail "state $(xs state)"
 wish_end; await_state 6; remove_nodes; clean "no image"
+note "made again while the disk of the one before is being closed"
+for i in 1 2 3 4 5; do
+	toolstack "$img"; await_disks 1; remove_nodes
+	toolstack "$img"; wish_end; await_state 6
+	remove_nodes; clean "made again"
+done
 note "its domain is destroyed: nobody else takes the node away"
 toolstack "$img"; front_rings; await_state 4; xenstore-rm /local/domain/1
 await_gone "$B"; await_disks 0

@@ -4,7 +4,8 @@
  *
  * WAIT may be left for CLOSED at once: a frontend that never came closes nothing,
  * and then nobody but us moves.  CLOSED begins again (WAIT) if the frontend does.
- * A device of a daemon before this one enters where its node stands.
+ * A device of a daemon before this one enters where its node stands.  GONE is for
+ * good: a node that is made again meanwhile is another device's.
  *
  * While the rings are served the toolstack's wish to end (online 0, state 5)
  * changes nothing: the guest may still use its disk, and says when it does no more.
@@ -149,6 +150,10 @@ void dev_step(struct xen_dev *d)
 	for (;;) {
 		if (d->busy || d->calling || !store_is_up())	/* I1 */
 			return;
+		if (d->state == DEV_GONE) {
+			step_gone(d);
+			return;
+		}
 		if (d->dirty || !d->seen) {
 			nodes_read(d);
 			return;
@@ -411,6 +416,8 @@ static bool step_closed(struct xen_dev *d)
 
 static bool step_gone(struct xen_dev *d)
 {
+	struct xen_dev *next;
+
 	if (d->watched) {
 		nodes_unwatch(d);
 		return false;
@@ -419,6 +426,9 @@ static bool step_gone(struct xen_dev *d)
 		return false;
 	if (!d->own && d->ours && d->minor >= 0)
 		disk_orphan(d->minor);
+	next = d->dirty ? dev_new(d->kind, d->domid, d->devid) : NULL;
 	dev_free(d);
+	if (next)
+		dev_touch(next);
 	return false;
 }
