@@ -4,8 +4,6 @@
 hostile_begin
 hostile values
 said 1 'refused: its ring-page-order'
-said 1 'cannot map its ring'
-said 1 'cannot bind its event channel'
 hostile states 3 30
 hostile nodes
 hostile removal

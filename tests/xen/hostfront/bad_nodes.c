@@ -12,10 +12,13 @@
 static const struct setup plain = { NATIVE, 0, 1, true };
 static char nines[1501];	/* a value may have 2 KiB */
 
-/* Good nodes but for the key: refused, with a reason that is fit to print.  With
- * `either' the back end may also take it. */
+#define NO_RING "cannot map its ring"
+#define NO_PORT "cannot bind its event channel"
+
+/* Good nodes but for the key: refused, with a reason that is fit to print, and says
+ * so (NULL: whatever).  With `either' the back end may also take it. */
 static void refused(struct front *f, const struct setup *s, bool either,
-		    const char *key, const char *value)
+		    const char *key, const char *value, const char *because)
 {
 	const char *why;
 
@@ -34,6 +37,8 @@ static void refused(struct front *f, const struct setup *s, bool either,
 		why = front_back(f, "hotplug-error");
 		if (!why || !*why)
 			die("refused without a reason");
+		if (because && !strstr(why, because))
+			die("refused for another reason: %s", why);
 		for (; *why; why++)
 			if (*why < ' ' || *why > '~')
 				die("the reason is not fit to print");
@@ -49,15 +54,16 @@ static void refused(struct front *f, const struct setup *s, bool either,
 
 static void bad(struct front *f, const char *key, const char *value)
 {
-	refused(f, &plain, false, key, value);
+	refused(f, &plain, false, key, value, NULL);
 }
 
-static void bad_number(struct front *f, const char *key, unsigned long value)
+/* It could be, but Xen has none for us. */
+static void none(struct front *f, const char *key, uint32_t value, const char *because)
 {
 	char text[24];
 
-	snprintf(text, sizeof(text), "%lu", value);
-	bad(f, key, text);
+	snprintf(text, sizeof(text), "%u", value);
+	refused(f, &plain, false, key, text, because);
 }
 
 /* Values that only Xen can judge. */
@@ -68,34 +74,34 @@ static void grants_and_ports(struct front *f)
 	const struct setup two = { NATIVE, 0, 2, false }, four = { NATIVE, 2, 1, false };
 	char text[24];
 
-	bad(f, "ring-ref", "4294967295");
-	bad(f, "ring-ref", "123456");
+	none(f, "ring-ref", UINT32_MAX, NULL);
+	none(f, "ring-ref", 123456, NO_RING);
 	/* rdonly, others: pages that are granted, but not so */
-	bad_number(f, "ring-ref", rdonly->gref[0]);
-	bad_number(f, "ring-ref", others->gref[0]);
-	bad_number(f, "event-channel", others_port);
-	bad(f, "event-channel", "1");		/* the console's and xenstore's */
-	bad(f, "event-channel", "2");
-	bad(f, "event-channel", "4095");
-	bad(f, "event-channel", "131071");
+	none(f, "ring-ref", rdonly->gref[0], NO_RING);
+	none(f, "ring-ref", others->gref[0], NO_RING);
+	none(f, "event-channel", others_port, NO_PORT);
+	none(f, "event-channel", 1, NO_PORT);		/* the console's and xenstore's */
+	none(f, "event-channel", 2, NO_PORT);
+	none(f, "event-channel", 4095, NO_PORT);
+	none(f, "event-channel", 131071, NO_PORT);
 	/* A new channel takes the lowest number: the other stays closed. */
 	port_free(lower);
 	port_free(port);
-	bad_number(f, "event-channel", port);
+	none(f, "event-channel", port, NO_PORT);
 	/* Pages that are mapped twice, and no event channel for the second queue. */
 	front_reset(f);
 	front_make(f, &four);
 	snprintf(text, sizeof(text), "%u", f->q[0].ring->gref[0]);
 	front_drop(f);
-	refused(f, &four, true, "ring-ref3", text);
-	refused(f, &four, false, "ring-ref3", "4294967295");
+	refused(f, &four, true, "ring-ref3", text, NULL);
+	refused(f, &four, false, "ring-ref3", "4294967295", NULL);
 	front_reset(f);
 	front_make(f, &two);
 	snprintf(text, sizeof(text), "%u", f->q[0].port);
 	front_drop(f);
-	refused(f, &two, true, "queue-1/event-channel", text);
-	refused(f, &two, false, "queue-1/event-channel", "4095");
-	refused(f, &two, false, "queue-1/ring-ref", NULL);
+	refused(f, &two, true, "queue-1/event-channel", text, NULL);
+	refused(f, &two, false, "queue-1/event-channel", "4095", NO_PORT);
+	refused(f, &two, false, "queue-1/ring-ref", NULL, NULL);
 	pages_free(rdonly);
 	pages_free(others);
 	port_free(others_port);
