@@ -37,9 +37,7 @@ static void on_end(struct loop_fd *f, uint32_t events)
 		return;
 	}
 	if (waitid((idtype_t)P_PIDFD, (id_t)f->fd, &si, WEXITED | WNOHANG) ||
-	    !si.si_pid) {
-		snprintf(how, sizeof(how), "has ended");
-	} else if (si.si_code == CLD_EXITED && !si.si_status) {
+	    !si.si_pid || (si.si_code == CLD_EXITED && !si.si_status)) {
 		snprintf(how, sizeof(how), "has ended");
 	} else if (si.si_code == CLD_EXITED) {
 		snprintf(how, sizeof(how), "has ended with exit status %d",
