@@ -34,7 +34,7 @@ static bool step_connecting(struct xen_dev *d);
 static bool step_connected(struct xen_dev *d);
 static bool step_leaving(struct xen_dev *d);
 static bool step_closed(struct xen_dev *d);
-static bool step_gone(struct xen_dev *d);
+static void step_gone(struct xen_dev *d);
 
 static const struct {
 	const char *text;
@@ -51,7 +51,7 @@ static const struct {
 	[DEV_LEAVING]	 = { "leaving", B(WAIT) | B(CLOSED) | B(GONE),
 			     step_leaving },
 	[DEV_CLOSED]	 = { "closed", B(WAIT) | B(GONE), step_closed },
-	[DEV_GONE]	 = { "gone", 0, step_gone },
+	[DEV_GONE]	 = { .text = "gone" },	/* step_gone(): nothing is read for it */
 };
 
 static const char *const kinds[XK_KINDS] = { "tap", "vbd3", "vbd" };
@@ -414,21 +414,20 @@ static bool step_closed(struct xen_dev *d)
 	return false;
 }
 
-static bool step_gone(struct xen_dev *d)
+static void step_gone(struct xen_dev *d)
 {
 	struct xen_dev *next;
 
 	if (d->watched) {
 		nodes_unwatch(d);
-		return false;
+		return;
 	}
 	if (!disk_drop(d))
-		return false;
+		return;
 	if (!d->own && d->ours && d->minor >= 0)
 		disk_orphan(d->minor);
 	next = d->dirty ? dev_new(d->kind, d->domid, d->devid) : NULL;
 	dev_free(d);
 	if (next)
 		dev_touch(next);
-	return false;
 }
