@@ -278,9 +278,8 @@ enum tap_fd_kind {
 /* At the start of the journal, by tapdisk, for blktapctrl when that has ended. */
 struct tap_journal_head {
 	uint32_t magic, version;
-	uint32_t left;		/* 1: it has ended by a signal and in order: its image is
-				 * closed, its clients have been told, nobody shall
-				 * take its place */
+	uint32_t left;		/* 1: a signal ends it, its image is closed in order:
+				 * nobody shall take its place */
 	uint32_t given_up;	/* requests that have ended one after another, and were
 				 * answered with an error instead of a further try */
 };
