@@ -21,14 +21,13 @@
 #include <jansson.h>
 
 #include "disk/disk.h"
-#include "drivers.h"
+#include "fake_disk.h"
 #include "loop/loop.h"
 #include "blkif.h"
 #include "ring/journal.h"
 #include "ring/xen.h"
 #include "ring/xen_host.h"
 
-#define SIZE (4u << 20)
 #define GREFS 2000u
 #define RING(q) ((q) * 16u)	/* grants of ring q, and of */
 #define DATA 300u		/* data, */
@@ -182,67 +181,6 @@ int xenevtchn_unmask(xenevtchn_handle *h, evtchn_port_t p)
 	(void)p;
 	unmasked++;
 	return 0;
-}
-
-/* --- the driver: memory that can hold up requests */
-
-static char image[SIZE];
-static struct td_req *held[600];
-static unsigned nr_held;
-static bool hold;
-
-static inline void fake_open(struct td_node *n, struct td_req *r)
-{
-	td_set_geometry(n, SIZE, 4096);
-	td_complete(r, 0);
-}
-
-static inline void fake_close(struct td_node *n, struct td_req *r)
-{
-	(void)n;
-	td_complete(r, 0);
-}
-
-static inline void do_io(struct td_req *r)
-{
-	char *at = image + r->offset;
-
-	for (unsigned i = 0; i < r->iovcnt && r->op <= TD_OP_WRITE; i++) {
-		if (r->op == TD_OP_READ)
-			memcpy(r->iov[i].iov_base, at, r->iov[i].iov_len);
-		else
-			memcpy(at, r->iov[i].iov_base, r->iov[i].iov_len);
-		at += r->iov[i].iov_len;
-	}
-	td_complete(r, 0);
-}
-
-static inline void fake_submit(struct td_node *n, struct td_req *r)
-{
-	(void)n;
-	if (hold)
-		held[nr_held++] = r;
-	else
-		do_io(r);
-}
-
-static inline void let_go(void)
-{
-	hold = false;
-	while (nr_held)
-		do_io(held[--nr_held]);
-}
-
-static const struct td_driver fake = {
-	.abi = TD_DRIVER_ABI, .kind = TD_STORE, .name = "fake", .help = "a test",
-	.caps = TD_CAP_WRITE | TD_CAP_FLUSH | TD_CAP_FUA,
-	.open = fake_open, .submit = fake_submit, .close = fake_close,
-};
-/* In place of drivers/drivers.c. */
-const struct td_driver *const td_drivers[] = { &fake, NULL };
-const struct td_driver *td_driver_find(const char *name, size_t len)
-{
-	return len == 4 && !memcmp(name, "fake", 4) ? &fake : NULL;
 }
 
 /* --- the process */
