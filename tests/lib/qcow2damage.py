@@ -199,6 +199,19 @@ def do_unaligned(im, r):
     return "L2 entry at %#x is not aligned" % at
 
 
+def do_unaligned_end(im, r):
+    """What reaches behind the end of the file: its last cluster, if that is data."""
+    if im.cs == 512:
+        sys.exit(3)
+    last = [(at, v) for at, v in im.l2_entries(plain)
+            if (v & MASK) + im.cs == len(im.data)]
+    if not last:
+        sys.exit(3)
+    at, v = last[0]
+    im.put(at, v + 512)
+    return "L2 entry at %#x reaches behind the end" % at
+
+
 def do_unaligned_zero(im, r):
     if im.cs == 512 or im.ext or im.version < 3:
         sys.exit(3)
