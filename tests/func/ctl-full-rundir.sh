@@ -6,11 +6,7 @@ set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires jq qemu-img
 requires_root "mount a small file system"
-mkdir "$T/fs"
-mount -t tmpfs -o size=64k,nr_inodes=12 none "$T/fs" 2>/dev/null ||
-	skip "cannot mount a tmpfs here"
-unmounted() { umount "$T/fs" 2>/dev/null; }	# who was killed may still be there
-at_exit "wait_for 5 unmounted || umount '$T/fs'"
+small_fs "$T/fs" size=64k,nr_inodes=12 || skip "cannot mount a tmpfs here"
 RUN=$T/fs/run
 export BLKTAP_RUNDIR="$RUN"
 start_ctl

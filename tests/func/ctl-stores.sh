@@ -54,11 +54,8 @@ stop_ctl
 
 # --- no room
 requires_root "a full run directory is a small tmpfs; the rest has passed"
-mkdir "$T/fs"
-mount -t tmpfs -o size=4m none "$T/fs" ||
+small_fs "$T/fs" size=4m ||
 	skip "no tmpfs can be mounted for a full run directory; the rest has passed"
-unmounted() { umount "$T/fs" 2>/dev/null; }	# who was killed may still be there
-at_exit "wait_for 5 unmounted || umount '$T/fs'"
 RUN=$T/fs/run
 export BLKTAP_RUNDIR="$RUN"
 start_ctl

@@ -107,9 +107,7 @@ wait $pid || fail "tapdisk ended with status $? on SIGTERM"
 
 # Where there is no room for a journal, clients are served without one.
 [ "$(id -u)" = 0 ] || exit 0
-mkdir "$T/small"
-mount -t tmpfs -o size=8k none "$T/small" || fail "cannot mount"
-at_exit 'umount "$T/small"'
+small_fs "$T/small" size=8k || fail "cannot mount"
 new_disk
 tapdisk_up --journal "$T/small/journal"
 client_up

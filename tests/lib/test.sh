@@ -223,6 +223,14 @@ refuse()
 	[ "$(wc -l <"$T/refuse.err")" = 1 ] || fail "not one line: $*: $ERR"
 }
 
+# small_fs DIR OPTIONS: a tmpfs there until the end of the test; false: not here.
+small_fs()
+{
+	mkdir "$1" && mount -t tmpfs -o "$2" none "$1" 2>/dev/null || return
+	at_exit "wait_for 5 _unmounted '$1' || umount '$1'"
+}
+_unmounted() { umount "$1" 2>/dev/null; }	# who was killed may still be there
+
 # fds PID: how many descriptors it has open.
 fds() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
 # fds_at_rest PID: the same, when it has noticed that its last clients have left.
