@@ -311,19 +311,22 @@ static void *flip(void *arg)
 	return NULL;
 }
 
+/* None of a list's own page, nor of numbers near those of the console and xenstore: what
+ * is read into them, or through them, would be this guest's own end, or a ring that says
+ * what nobody has sent. */
+#define NO_GREF 0x00ffffffu	/* no table is so large */
+
 static uint32_t any_gref(void)
 {
 	switch (rnd(8)) {
 	case 0:
-		return DEAD;
+		return NO_GREF;
 	case 1:
 		return g.others->gref[0];
 	case 2:
 		return g.rdonly->gref[0];
 	case 3:
 		return rnd32();
-	case 4:
-		return g.list->gref[0];
 	default:
 		return g.good->gref[rnd(SEGS)];
 	}
@@ -351,6 +354,23 @@ static struct req any(const struct front *f)
 	return r;
 }
 
+/* What is asked and has no answer yet. */
+#define ASKED_MAX 1024u		/* slots of 16 pages, and more */
+static uint64_t asked[ASKED_MAX];
+static unsigned nr_asked;
+
+static void answered(const struct answer *a)
+{
+	unsigned i = 0;
+
+	while (i < nr_asked && asked[i] != a->id)
+		i++;
+	if (i == nr_asked)
+		die("an answer to what was not asked: id %llx, operation %u, status %d",
+		    (unsigned long long)a->id, a->op, a->status);
+	asked[i] = asked[--nr_asked];
+}
+
 /* Half of the time nothing changes under the back end's eyes, and then each request
  * is answered under its id. */
 void bad_random(struct front *f, enum abi abi, unsigned seconds)
@@ -364,11 +384,11 @@ void bad_random(struct front *f, enum abi abi, unsigned seconds)
 
 	front_connect(f, &s);
 	grants_begin();
+	memset(g.list->at, 0xff, PAGE);
 	q = &f->q[0];
 	doing("random requests, %s", abi_name[abi]);
 	while (now_ms() < end) {
 		unsigned many = 1 + rnd(q->slots);
-		uint64_t sent = 0, got = 0;
 
 		if (!flips && now_ms() > half) {
 			doing("random requests that change, %s", abi_name[abi]);
@@ -379,7 +399,7 @@ void bad_random(struct front *f, enum abi abi, unsigned seconds)
 		for (unsigned i = 0; i < many; i++) {
 			struct req r = any(f);
 
-			sent += r.id;
+			asked[nr_asked++] = r.id;
 			queue_put(q, &r);
 		}
 		queue_push(q, rnd(2));
@@ -388,10 +408,10 @@ void bad_random(struct front *f, enum abi abi, unsigned seconds)
 
 			if (!queue_get(q, &a, 30000))
 				die("%u of %u answers after %lu", i, many, n);
-			got += a.id;
+			if (!flips)
+				answered(&a);
 		}
-		if (!flips && sent != got)
-			die("answers to others than were asked");
+		nr_asked = 0;
 		n += many;
 	}
 	stop = true;
