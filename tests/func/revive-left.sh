@@ -35,5 +35,14 @@ wait_for 15 taken_over "$MINOR" "$next" paused ||
 mv "$T/away" "$T/d"
 tap-ctl unpause -m "$MINOR" || fail "unpause"
 tap-io -m "$MINOR" -c 'read -P 5 1M 64k' >"$T/out" 2>&1 || fail "lost: $(cat "$T/out")"
+
+# One that serves has taken up all, also if the daemon before did not live to hear it.
+kill_ctl KILL
+sed -i 's/^unclean 0$/unclean 1/' "$RUN/disk$MINOR" && grep -q '^unclean 1$' "$RUN/disk$MINOR" ||
+	fail "its memo: $(cat "$RUN/disk$MINOR")"
+start_ctl
+next=$(pid_of "$MINOR")
+is running && kill -TERM "$next" || fail "not adopted: it is $(disk_state "$MINOR")"
+wait_for 15 is dead || fail "it left in order, and is $(disk_state "$MINOR")"
 destroy "$MINOR"
 stop_ctl
