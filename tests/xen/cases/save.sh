@@ -3,10 +3,7 @@
 # TIMEOUT: 600
 needs_xen_ring
 truncate -s 8M "$T/a.img"
-case $XEN in
-4.14|4.17) start_ctl --xen-vbd ;;
-*) start_ctl ;;
-esac
+start_ctl_xl
 GUEST_MEMORY=112 guest_config z "tap:aio:$T/a.img,xvda,w" >z.cfg
 tap-xl create -q z.cfg || fail "tap-xl create"
 G=z

@@ -5,10 +5,7 @@
 needs_xen_ring
 truncate -s 8M "$T/a.img" "$T/c.img"
 tap-img create -q -f qcow2 "$T/b:1 2.qcow2" 8M || fail "tap-img"
-case $XEN in
-4.14|4.17) start_ctl --xen-vbd ;;
-*) start_ctl ;;
-esac
+start_ctl_xl
 guest_config y "tap:aio:$T/a.img,xvda,w" "tap:qcow2:$T/b:1 2.qcow2,xvdb,w" \
 	"file:$T/c.img,xvdc,r" "phy:/dev/vdb,xvdd,w" >y.cfg
 tap-xl create -q y.cfg || fail "tap-xl create: status $?"

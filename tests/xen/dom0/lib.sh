@@ -65,6 +65,14 @@ start_ctl()
 	blktapctrl --foreground --log stderr "$@" >>$CTL_LOG 2>&1 &
 	wait_for 30 ctl_ready || fail "blktapctrl is not ready"
 }
+# The same, for disks that xl attaches: the one before 4.19 writes backend/vbd.
+start_ctl_xl()
+{
+	case $XEN in
+	4.1[0-8]) start_ctl --xen-vbd ;;
+	*) start_ctl ;;
+	esac
+}
 # stop_ctl: nothing may be left.
 stop_ctl()
 {
