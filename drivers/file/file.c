@@ -4,10 +4,11 @@
  *
  * A request whose offset, length and memory suit the descriptor goes to the
  * kernel as it is; the way there and back is a handful of short functions.  All
- * others take the road of slow.c.  Reads do not wait for writes: whoever reads
- * what he is writing at the same moment gets old or new sectors, as from any
- * disk, and a read-modify-write puts back the bytes that it found around its
- * own.
+ * others take the road of slow.c.  Direct reads do not wait for writes: whoever
+ * reads what he is writing at the same moment gets old or new sectors, as from
+ * any disk, and a read-modify-write puts back the bytes that it found around its
+ * own.  From the page cache the kernel copies what another thread is copying
+ * there, halves of sectors too: reads through it do wait (I4).
  *
  * Size: a length that is no multiple of 512 is rounded up; the bytes behind the
  * end read as zeroes, and writing them makes the file longer.  A length that is
@@ -21,6 +22,7 @@
  *     exclusively: no other write of those blocks is in the kernel meanwhile.
  * I3  Once an fdatasync has failed, none succeeds until the file is reopened; nor
  *     in a process that takes up what one has left that died.
+ * I4  Without O_DIRECT, reads are in `ranges` too, and writes exclusively.
  */
 #include "file/file_priv.h"
 
@@ -245,7 +247,7 @@ static bool suits(const struct file *f, const struct td_req *r)
 	       r->iovcnt <= IOV_MAX;
 }
 
-/* I1, I2 */
+/* I1, I2, I4 */
 static void enter(struct file_req *q, void (*ready)(struct range *range))
 {
 	const struct td_req *r = q->r;
@@ -255,7 +257,8 @@ static void enter(struct file_req *q, void (*ready)(struct range *range))
 	q->range.start = align_down(r->offset, align);
 	q->range.end = align_up(end, align);
 	q->range.excl = q->range.start != r->offset || q->range.end != end ||
-			end > q->f->odd_end;
+			end > q->f->odd_end ||
+			(q->writes && !q->f->geo.direct);
 	q->range.ready = ready;
 	q->in_range = true;
 	if (range_enter(&q->f->ranges, &q->range))
@@ -305,7 +308,7 @@ static void file_submit(struct td_node *n, struct td_req *r)
 	}
 	switch (r->op) {
 	case TD_OP_READ:
-		if (r->offset + r->length > f->odd_end)
+		if (!f->geo.direct || r->offset + r->length > f->odd_end)
 			enter(q, read_ready);
 		else
 			start_read(q);
