@@ -166,6 +166,9 @@ void model_write(struct front *f);
 void model_run(struct front *f, unsigned n);
 /* Read all and compare. */
 void model_check(struct front *f);
+/* Through n pages, each granted all the time: there, back again after a pause, at
+ * random. */
+void model_crowd(struct front *f, unsigned n);
 /* A few requests. */
 void model_touch(struct front *f);
 /* Connect so, do all of the above, leave. */

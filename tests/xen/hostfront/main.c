@@ -5,6 +5,7 @@
  *
  *	io		verified I/O in every layout, several sizes and numbers of rings
  *	io-all		each with each
+ *	crowd 0 N	verified I/O through N pages that stay granted
  *	requests ABI [persistent]	requests that are none (native, x86_32, x86_64)
  *	readonly	writes to a disk that may not be written
  *	indices ABI	producers and consumers that are nowhere
@@ -57,6 +58,17 @@ static void io_all(struct front *f)
 	}
 }
 
+static void crowd(struct front *f, unsigned pages)
+{
+	const struct setup s = { NATIVE, 0, 1, true };
+
+	front_connect(f, &s);
+	model_write(f);
+	model_crowd(f, pages);
+	sleep_ms(1000);		/* for who looks at its numbers */
+	front_leave(f);
+}
+
 static void random_all(struct front *f, unsigned seconds)
 {
 	const struct setup s = { X86_32, 0, 1, true };
@@ -88,6 +100,8 @@ int main(int argc, char **argv)
 		io(&f);
 	else if (!strcmp(verb, "io-all"))
 		io_all(&f);
+	else if (!strcmp(verb, "crowd"))
+		crowd(&f, more);
 	else if (!strcmp(verb, "requests"))
 		bad_requests(&f, abi_of(arg), argc > 4);
 	else if (!strcmp(verb, "readonly"))

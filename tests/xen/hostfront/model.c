@@ -186,6 +186,41 @@ void model_run(struct front *f, unsigned n)
 		round_of(f, AT_ONCE);
 }
 
+/* A page of the disk through a page of ours, there or back. */
+static void one_page(struct front *f, struct pages *p, unsigned i)
+{
+	unsigned sector = i % MODEL_PAGES * (PAGE / SECTOR);
+	uint8_t *at = p->at + i * PAGE, *d = disk + sector * SECTOR;
+	struct req r = { .op = rnd(2) ? WRITE : READ, .nr = 1, .sector = sector,
+			 .seg = { { p->gref[i], 0, 7, 0 } } };
+
+	if (r.op == WRITE) {
+		scribble(d, PAGE);
+		memcpy(at, d, PAGE);
+	} else {
+		memset(at, 0x5a, PAGE);
+	}
+	if (ask(f, 0, &r))
+		die("operation %u of page %u has failed", r.op, i);
+	if (memcmp(at, d, PAGE))
+		die("wrong data in page %u", i);
+}
+
+void model_crowd(struct front *f, unsigned n)
+{
+	struct pages *p = pages_new(n, 0, true);
+
+	for (unsigned i = 0; i < n; i++)
+		one_page(f, p, i);
+	sleep_ms(300);
+	for (unsigned i = n; i--; )
+		one_page(f, p, i);
+	for (unsigned i = 0; i < n / 4; i++)
+		one_page(f, p, rnd(n));
+	model_check(f);
+	pages_free(p);
+}
+
 void model_touch(struct front *f)
 {
 	round_of(f, 4);
