@@ -156,6 +156,7 @@ static void listen_ready(struct loop_fd *lf, uint32_t events)
 		close(fd);
 		return;
 	}
+	files_drain(f);		/* what a daemon has passed that died holds */
 	hang_up(f);
 	f->conn.fd = fd;
 	f->conn.fn = conn_ready;
