@@ -53,8 +53,10 @@ create "delay:ms=3000,op=write|aio:$T/a.img"
 tap-io -m "$MINOR" -c 'write -P 9 0 4k' >"$T/out" 2>&1 &
 writer=$!
 wait_for 15 in_flight "$MINOR" || fail "it does not write: $(cat "$T/out")"
+# Two signals that are pending together are one: the first is taken before the second.
+taken() { (((0x$(awk '/^ShdPnd/ { print $2 }' "/proc/$PID/status") & 0x4000) == 0)); }
 kill -TERM "$PID"
-sleep 0.2
+wait_for 5 taken || fail "it takes no signal"
 kill -TERM "$PID"
 wait_for 15 gone "$PID" || fail "it does not leave"
 wait $writer || fail "cut short: the write was lost: $(cat "$T/out")"
