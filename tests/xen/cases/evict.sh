@@ -14,8 +14,9 @@ watch_stats()
 hostile_begin
 must "echo 4096 >/sys/module/xen_gntalloc/parameters/limit"
 watch_stats &
+# shellcheck disable=SC2064
+trap "kill $!" EXIT
 hostile crowd 0 1300
-kill $!
 [ -s "$T/most" ] || fail "nothing was evicted"
 sed 's/.*\("mapped".*\)/NOTE: \1/' "$T/most" | cut -c 1-100
 hostile_end
