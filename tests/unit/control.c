@@ -149,6 +149,8 @@ static int make(void **state)
 static int unmake(void **state)
 {
 	(void)state;
+	control_quit(control);
+	turn();
 	control_free(control);
 	disk_free(disk);
 	loop_free(loop);
