@@ -442,6 +442,27 @@ static void a_new_odd_end_is_never_seen_half_written(void **state)
 	finish(&g);
 }
 
+/* Two threads copy to and from the same pages: who reads has to wait. */
+static void a_cached_read_waits_for_a_write(void **state)
+{
+	static char w[8 * MiB], buf[8 * MiB];
+	struct iovec wv = { w, sizeof(w) }, rv = { buf, sizeof(buf) };
+	struct rig g;
+
+	(void)state;
+	open_new(&g, dirs[1], sizeof(w), TD_NODE_NO_DIRECT);
+	for (int i = 1; i < 9; i++) {
+		struct pair p = { .g = &g, .left = 2 };
+
+		memset(w, i, sizeof(w));
+		rig_start(&g, TD_OP_WRITE, 0, 0, sizeof(w), &wv, 1, pair_done, &p);
+		rig_start(&g, TD_OP_READ, 0, 0, sizeof(w), &rv, 1, pair_done, &p);
+		rig_run(&g, &p.all);
+		assert_memory_equal(buf, w, sizeof(w));
+	}
+	finish(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -459,6 +480,7 @@ int main(void)
 		cmocka_unit_test(resize_grows_and_never_shrinks),
 		cmocka_unit_test(resize_goes_no_further_than_open),
 		cmocka_unit_test(a_new_odd_end_is_never_seen_half_written),
+		cmocka_unit_test(a_cached_read_waits_for_a_write),
 		cmocka_unit_test(few_io_submits_for_all_requests_of_a_pass),
 		cmocka_unit_test(flush_and_fua_complete),
 	};

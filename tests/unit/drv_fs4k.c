@@ -18,7 +18,6 @@
 #include "drv_loop.h"
 #include "drv_model.h"
 #include "drv_rig.h"
-#include "loop/loop.h"
 
 static char dir[128];
 
@@ -96,48 +95,6 @@ static void an_odd_end_goes_through_the_page_cache(void **state)
 	assert_int_equal(st.st_size, 256 * KiB + 1024);
 }
 
-struct pair {
-	struct rig *g;
-	unsigned left;
-	bool done;
-};
-
-static void one_of_two(struct td_req *r, int rc)
-{
-	struct pair *p = r->owner;
-
-	assert_int_equal(rc, 0);
-	td_pool_put(p->g->pool, r);
-	if (--p->left)
-		return;
-	p->done = true;
-	loop_stop(p->g->env.loop);
-}
-
-/* Each of two threads copies to or from the same pages: who reads has to wait. */
-static void a_cached_read_waits_for_a_write(void **state)
-{
-	enum { LEN = 8 * MiB };
-	struct iovec w = { malloc(LEN), LEN }, r = { malloc(LEN), LEN };
-	struct rig g;
-
-	(void)state;
-	open_new(&g, LEN + 700);
-	for (int round = 1; round < 9; round++) {
-		struct pair p = { .g = &g, .left = 2 };
-
-		memset(w.iov_base, round, LEN);
-		memset(r.iov_base, 0xee, LEN);
-		rig_start(&g, TD_OP_WRITE, 0, 0, LEN, &w, 1, one_of_two, &p);
-		rig_start(&g, TD_OP_READ, 0, 0, LEN, &r, 1, one_of_two, &p);
-		rig_run(&g, &p.done);
-		assert_memory_equal(r.iov_base, w.iov_base, LEN);
-	}
-	free(w.iov_base);
-	free(r.iov_base);
-	finish(&g);
-}
-
 /* A file grown by others to an odd end: the odd part waits for its block. */
 static void growth_is_taken_up_in_whole_blocks(void **state)
 {
@@ -175,7 +132,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whole_blocks_are_direct),
 		cmocka_unit_test(an_odd_end_goes_through_the_page_cache),
-		cmocka_unit_test(a_cached_read_waits_for_a_write),
 		cmocka_unit_test(growth_is_taken_up_in_whole_blocks),
 		cmocka_unit_test(idle_disks_hold_no_buffers),
 	};
