@@ -313,9 +313,7 @@ static void do_pid(struct control *c, const struct msg *m)
 	reply(c, TAP_PID, m->hdr->id, &pid, sizeof(pid));
 }
 
-/* NEWDEV is done when it and both sockets are here, in whatever order.  Those that
- * have been sent are taken first: if the daemon has died since, the HELLO of the next
- * one may stand behind it in the pipe, and would find an attach cut in half. */
+/* NEWDEV is done when it and both sockets are here, in whatever order. */
 static void newdev_try(struct control *c)
 {
 	uint32_t id = c->newdev_id;
@@ -355,6 +353,8 @@ static void do_newdev(struct control *c, const struct msg *m)
 	}
 	memcpy(&c->newdev, m->body, sizeof(c->newdev));
 	c->newdev_id = m->hdr->id;
+	/* If the daemon has died since, the HELLO of the next one may stand behind this
+	 * in the pipe, and would find an attach cut in half. */
 	files_drain(c->files);
 	newdev_try(c);
 }

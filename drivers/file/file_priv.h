@@ -6,7 +6,7 @@
  *   slow.c      requests that need a bounce buffer, and read-modify-write
  *   space.c     discard, zeroes, block status
  *   blocking.c  blocking I/O for formats and tools
- *   range.c     which writes must wait for which
+ *   range.c     which requests must wait for which
  *   bounce.c    the buffers
  */
 #ifndef FILE_PRIV_H

@@ -1,9 +1,10 @@
-/* range.h - who may write where: serialises writes to one file that must not
+/* range.h - who may work where: serialises requests to one file that must not
  * overlap in time, first come first served.
  *
- * An exclusive range (read-modify-write of a host block, fallocate) waits for
- * every earlier range that it overlaps, and every later one that overlaps it
- * waits for it.  Plain ranges (aligned writes) do not wait for each other.
+ * An exclusive range (read-modify-write of a host block, fallocate, a write through
+ * the page cache) waits for every earlier range that it overlaps, and every later one
+ * that overlaps it waits for it.  Plain ranges (direct writes of whole blocks, reads
+ * that have to wait) do not wait for each other.
  * While there is no exclusive range, entering and leaving cost a list insert
  * and a list removal.  Pure.
  */
