@@ -167,7 +167,7 @@ void model_run(struct front *f, unsigned n);
 /* Read all and compare. */
 void model_check(struct front *f);
 /* Through n pages, each granted all the time: there, back again after a pause, at
- * random. */
+ * random, and all at once.  The back end must take MODEL_PAGES segments a request. */
 void model_crowd(struct front *f, unsigned n);
 /* A few requests. */
 void model_touch(struct front *f);
