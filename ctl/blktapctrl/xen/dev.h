@@ -83,7 +83,8 @@ struct xen_dev {
 	uint64_t sectors;	/* as the frontend was told */
 	bool stat;		/* xentop's file is there, with that pid */
 	pid_t stat_pid;
-	struct log_limit limit, moves;	/* a guest can cause both */
+	/* A guest can cause all of these; none of them hides another. */
+	struct log_limit limit, moves, stops;
 
 	bool detach;		/* xen-detach: its nodes go when it is closed */
 	struct list waiters;	/* attach.c: who waits for it to be gone */

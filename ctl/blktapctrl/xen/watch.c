@@ -274,7 +274,7 @@ void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *wh
 		if (d->minor != vd->minor || d->domid != domid ||
 		    d->devid != devid || !d->mapped)
 			continue;
-		if (log_allowed(&d->limit))
+		if (log_allowed(&d->stops))
 			log_err("%s: its rings were stopped: %s", dev_name(d), why);
 		d->mapped = false;	/* as after a disconnect */
 		d->broken = true;
