@@ -49,17 +49,37 @@ at_exit()
 $_undo"
 }
 
-# own PID: kill it at the end.  Only ever ids of what this test has started.
-own() { _pids="$_pids $1"; }
+# own PID: kill it at the end.  Only ever what this test has started: when it has ended, its
+# id may be another's, so the time of its start belongs to it.
+own()
+{
+	_started "$1"
+	[ -z "$_start" ] || _pids="$_pids $1:$_start"
+}
+_started()
+{
+	local s=
+	{ read -r s <"/proc/$1/stat"; } 2>/dev/null
+	# shellcheck disable=SC2086
+	set -- ${s##*) }
+	_start=${20:-}
+}
+_slay()
+{
+	kill -KILL "$1" 2>/dev/null
+	{ wait "$1"; } 2>/dev/null	# quietly
+}
 
 _cleanup()
 {
 	_rc=$?
 	trap - EXIT HUP INT TERM
 	set +e
-	for _p in $(tapdisk_pids) $_pids $CTL_PID; do
-		kill -KILL "$_p" 2>/dev/null
-		{ wait "$_p"; } 2>/dev/null	# quietly
+	[ -z "$CTL_PID" ] || _slay "$CTL_PID"	# first: it would replace its tapdisks
+	for _p in $(tapdisk_pids); do _slay "$_p"; done
+	for _p in $_pids; do
+		_started "${_p%:*}"
+		[ "$_start" != "${_p#*:}" ] || _slay "${_p%:*}"
 	done
 	eval "$_undo"
 	if grep -qsE 'Sanitizer|runtime error:|assertion' "$T/ctl.log"; then
@@ -124,13 +144,12 @@ wait_for()
 }
 gone() { ! kill -0 "$1" 2>/dev/null; }
 
-# Every tapdisk of this test's run directory, alive, by id.
+# Every tapdisk of this test's run directory, alive, by id.  (One process looks at all: one
+# for each takes seconds where there are many, and what a test does next comes late.)
 tapdisk_pids()
 {
-	for _d in /proc/[0-9]*; do
-		tr '\0' ' ' 2>/dev/null <"$_d/cmdline" |
-		grep -q "^[^ ]*tapdisk .*--rundir $RUN " && echo "${_d#/proc/}"
-	done 2>/dev/null
+	grep -lsaP "^[^\\0]*tapdisk\\0(.*\\0)?--rundir\\0\\Q$RUN\\E\\0" \
+		/proc/[0-9]*/cmdline | cut -d/ -f3
 }
 
 # start_ctl [OPTION...]: a blktapctrl of this test, ready when this returns.
