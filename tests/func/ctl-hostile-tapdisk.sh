@@ -13,14 +13,14 @@ names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
 at_rest=$(fds_at_rest "$CTL_PID")
 
 # --- create: every way in which it can fail.  Those that hang do so together, as
-# disks 0 to 3, while one after the other fails as disk 4, long before its time is up.
+# disks 1 to 4, while one after the other fails as disk 0, long before its time is up.
 one()	# one MINOR STATUS MODE TEXT...
 {
 	local n=$1 want=$2 mode=$3 flags='' patience=5 rc out
 	shift 3
 	echo "$mode" >"$T/modes/$n"
 	case $mode in askrw*) flags=-R ;; esac
-	[ "$n" != 4 ] || patience=60
+	[ "$n" != 0 ] || patience=60
 	# shellcheck disable=SC2086
 	out=$(timeout 100 tap-ctl create -t $patience $flags -a "aio:$T/a.img" 2>&1)
 	rc=$?
@@ -39,13 +39,16 @@ hang()	# the same in the background, once its minor is taken
 	hangs="$hangs $!"
 	wait_for 5 [ -e "$RUN/tapdisk-$1" ] || fail "create $1"
 }
-hang 0 110 deaf not come up in time
-hang 1 110 mute:16 not come up in time
-hang 2 110 mute:4 not answered in time
-hang 3 110 mute:1 not answered in time
+# (The lowest minor is the next one's, whether those hang yet or not.)
+tap-ctl allocate >/dev/null || fail "allocate"
+hang 1 110 deaf not come up in time
+hang 2 110 mute:16 not come up in time
+hang 3 110 mute:4 not answered in time
+hang 4 110 mute:1 not answered in time
 within5 tap-ctl list >/dev/null || fail "list while others hang"
+tap-ctl free -m 0 || fail "free"
 while read -r status mode text; do
-	one 4 "$status" "$mode" "$text"
+	one 0 "$status" "$mode" "$text"
 done <<END
 6 die:16 killed by signal 11
 6 die:4 killed by signal 11
