@@ -33,6 +33,7 @@ device 1 51744; put c; front_rings; await_state 4; front 5; await_state 5	# clos
 device 1 51760; put d; front_rings; await_state 4; front 6; await_state 6	# closed
 want='[["xvda","connected",0,true],["xvdb","waiting",1,false],["xvdc","closing",2,false],["xvdd","closed",3,false]]'
 wait_for 5 states_are "$want" || fail "before: $(tap-ctl xen-list)"
+for d in 51712 51744 51760; do await_log "hostxen: statistics 1/$d"; done	# nobody waits for those
 calls=$(log_count "hostxen:")
 for s in TERM KILL TERM; do
 	again $s
@@ -70,6 +71,9 @@ device 1 51712; await_state 5; front 6; await_state 6
 device 1 51744; await_state 2; front_rings; await_state 4; front 4
 device 1 51760; await_state 4; logged "disconnect 1/51760" || fail "not begun anew"
 device 1 51776; await_state 4; front 4
+# (From now on it counts which minors are free.)
+wait_for 15 logged "disk 1: no node of xenstore refers to it" || fail "what was forced away meanwhile"
+await_disks 4
 
 note "xenstored answers late: nobody knows yet which disks are referred to"
 pid=$(xs kthread-pid)
@@ -164,5 +168,4 @@ xenstore-rm /local/domain/0/backend/tap/1 /local/domain/0/backend/vbd3
 nodes_are() { [ "$(nodes)" = "$N" ]; }
 wait_for 5 nodes_are || fail "nodes: $(xenstore-ls -f)"
 await_disks 0
-logged "disk 1: no node of xenstore refers to it" || fail "what was forced away meanwhile"
 stop_ctl
