@@ -9,7 +9,8 @@
  *           numbered from TAP_TEMP_MINOR up and renamed when it is attached.
  *  control  RUNDIR/ctl.sock, SOCK_STREAM: tap-ctl asks, blktapctrl answers.
  *  files    RUNDIR/tapfdN.sock, SOCK_SEQPACKET: descriptors alone, one
- *           struct tap_fd_msg each, from blktapctrl to tapdisk.
+ *           struct tap_fd_msg each, from blktapctrl to tapdisk; keys alone
+ *           go back as well.
  *
  * A message is a struct tap_hdr and `len` bytes of payload, TAP_MSG_MAX in all,
  * so that a write to a pipe is atomic (PIPE_BUF).  Integers are in host order:
@@ -94,6 +95,11 @@ enum tap_type {
 				 * find a disk.  A RESUME opens it */
 	TAP_HOLD_RSP	= 39,
 
+	TAP_KEYS	= 40,	/* give the keys of the image that is open or paused:
+				 * each comes as TAP_FD_KEY of this id, in order, and
+				 * before or after the answer: another daemon had them */
+	TAP_KEYS_RSP	= 41,	/* uint32_t: how many */
+
 	/* tap-ctl asks, blktapctrl answers.  Payload: struct tap_verb; answer
 	 * as said, and after failure the whole line: who, act and reason. */
 	TAP_CTL_LIST	= 64,	/* pid: that one's disk alone -> struct tap_disk
@@ -135,8 +141,9 @@ enum tap_open_flag {
 						 * the redo log holds */
 	TAP_OPEN_UNLOCKED	= 1u << 3,	/* with RECOVER: no lock has kept
 						 * others off its files since then */
-	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME alone: how
-						 * many TAP_FD_KEY belong to it */
+	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME: how many
+						 * TAP_FD_KEY belong to it; of
+						 * HELLO_RSP: how many it has */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
 	TAP_VERB_XENBUS		= 1u << 9,	/* open: the text's first line is the
 						 * node (XENBUS_PATH) whose params
@@ -258,7 +265,8 @@ enum tap_fd_kind {
 	TAP_FD_RING	= 2,	/* listening socket of ring clients */
 	TAP_FD_NBD	= 3,	/* listening socket of NBD clients */
 	TAP_FD_KEY	= 4,	/* a key for the PARAMS or RESUME of that id; a
-				 * RESUME without keys has those of before */
+				 * RESUME without keys has those of before.  From
+				 * tapdisk: one that the KEYS of that id asked for */
 	TAP_FD_JOURNAL	= 5,	/* before PARAMS: RUNDIR/journalN, for reading and
 				 * writing, TAP_JOURNAL_BYTES long, zeroes at first;
 				 * what rings have in flight.  It may have holes */
@@ -287,7 +295,7 @@ struct tap_journal_head {
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */
 	uint32_t kind;		/* enum tap_fd_kind */
-	uint32_t id;		/* of the TAP_FILE, PARAMS, RESUME; else 0 */
+	uint32_t id;		/* of the TAP_FILE, PARAMS, RESUME, KEYS; else 0 */
 	uint32_t domid;		/* of XENSTAT; else 0 */
 };
 

@@ -292,8 +292,8 @@ static void do_hello(struct control *c, const struct msg *m)
 	struct msg_out o;
 	struct tap_hello_rsp r = {
 		.epoch = h->epoch, .pid = getpid(), .minor = c->minor,
-		.state = state(c), .flags = open_flags(c), .created = c->created,
-		.img = image(c),
+		.state = state(c), .created = c->created, .img = image(c),
+		.flags = open_flags(c) | c->keys.now.keys.n << TAP_OPEN_KEYS_SHIFT,
 	};
 
 	if (c->greeted && h->epoch != c->epoch)
@@ -494,6 +494,23 @@ static void params(struct control *c, const struct msg *m)
 	} else {
 		p->type = m->hdr->type;
 	}
+}
+
+/* Nothing of it is secret to who asks: whoever may be our daemon is root, or we. */
+static void do_keys(struct control *c, const struct msg *m)
+{
+	const struct key_set *set = &c->keys.now;
+	uint32_t n = set->keys.n;
+
+	for (uint32_t i = 0; i < n; i++) {
+		int err = files_give(c->files, TAP_FD_KEY, m->hdr->id, set->fd[i]);
+
+		if (err) {
+			reply_err(c, TAP_KEYS, m->hdr->id, err, NULL);
+			return;
+		}
+	}
+	reply(c, TAP_KEYS, m->hdr->id, &n, sizeof(n));
 }
 
 static void do_params(struct control *c, const struct msg *m)
@@ -721,6 +738,7 @@ static const struct {
 	{ TAP_DETACH, 0, do_detach },
 	{ TAP_FILE_RSP, 0, do_file_rsp },
 	{ TAP_HOLD, sizeof(struct tap_hold), do_hold },
+	{ TAP_KEYS, 0, do_keys },
 	{ TAP_XEN_CONNECT, sizeof(struct tap_xen_connect), do_xen_connect },
 	{ TAP_XEN_DISCONNECT, sizeof(struct tap_xen_vbd), do_xen_disconnect },
 };

@@ -220,6 +220,13 @@ void files_get(struct files *f, const char *path, unsigned flags,
 		answer(f, a, -1, err, "cannot ask blktapctrl for the file");
 }
 
+int files_give(struct files *f, enum tap_fd_kind kind, uint32_t id, int fd)
+{
+	struct tap_fd_msg m = { .magic = TAP_MAGIC, .kind = kind, .id = id };
+
+	return f->conn.fd < 0 ? -ENOTCONN : msg_send_fd(f->conn.fd, &m, fd);
+}
+
 void files_refused(struct files *f, unsigned id, int err, const char *why)
 {
 	struct ask *a = find(f, id);

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include "tap_proto.h"
 #include "td_driver.h"
 
 struct files;
@@ -33,6 +34,8 @@ void files_get(struct files *f, const char *path, unsigned flags,
 	       td_file_fn *fn, void *arg);
 /* What was sent before a message that has come on a pipe is here now too. */
 void files_drain(struct files *f);
+/* The other way: a duplicate of fd, to blktapctrl.  0 or -errno. */
+int files_give(struct files *f, enum tap_fd_kind kind, uint32_t id, int fd);
 /* TAP_FILE_RSP: the ask was refused. */
 void files_refused(struct files *f, unsigned id, int err, const char *why);
 /* blktapctrl is gone: nobody will answer. */

@@ -2,6 +2,8 @@
  *
  * Those that an open brings take the place of the others only when it succeeds.
  * What is open and what is paused keeps its keys; what is closed has none.
+ * Their memfds are kept beside them: a daemon that has not passed them itself asks
+ * for them.
  */
 #ifndef KEYRING_H
 #define KEYRING_H
@@ -10,9 +12,14 @@
 
 #include "base/keys.h"
 
+struct key_set {
+	struct keys keys;
+	int fd[KEYS_MAX];	/* of each its memfd, as it came */
+};
+
 struct keyring {	/* zeroed but for env */
 	struct td_env *env;	/* secrets: what the next open sees */
-	struct keys now, next;
+	struct key_set now, next;
 	uint32_t id;		/* of the open that `next` is for */
 	int err;		/* why one of them could not be taken */
 	const char *why;	/* NULL: as strerror says */

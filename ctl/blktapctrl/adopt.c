@@ -291,6 +291,9 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		vd->revival.unclean = false;
 	if (vd->state == VD_RUNNING || vd->state == VD_PAUSED) {
 		broker_adopt(vd);
+		if (h->flags & TAP_OPEN_KEYS && !vd->keys.n)
+			vd->revival.keyless = true;
+		keys_back_ask(vd);
 		memo_write(vd, false);
 	}
 	vd->revival.since_ns = loop_now(ctl.loop);

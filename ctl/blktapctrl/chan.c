@@ -356,7 +356,8 @@ static bool take_hello(struct chan *c, const struct msg *m)
 	return true;
 }
 
-/* The kernel says who is there; a tapdisk cannot lie about that. */
+/* The kernel says who is there; a tapdisk cannot lie about that.  Of descriptors that
+ * come one at most is not closed: a key. */
 static void on_fd(struct loop_fd *f, uint32_t events)
 {
 	struct chan *c = container_of(f, struct chan, fd);
@@ -364,12 +365,14 @@ static void on_fd(struct loop_fd *f, uint32_t events)
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(4 * sizeof(int))];
 	} u;
-	char byte;
-	struct iovec iov = { &byte, 1 };
+	struct tap_fd_msg fm = { 0 };
+	struct iovec iov = { &fm, sizeof(fm) };
 	struct msghdr mh = {
 		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = u.buf, .msg_controllen = sizeof(u.buf),
 	};
+	bool asked;
+	int key = -1;
 	ssize_t n;
 
 	if (events & EPOLLOUT)
@@ -399,13 +402,23 @@ static void on_fd(struct loop_fd *f, uint32_t events)
 
 				memcpy(&fd, CMSG_DATA(m) + i * sizeof(fd),
 				       sizeof(fd));
-				close(fd);
+				if (key >= 0)
+					close(key);
+				key = fd;
 			}
 		}
 	}
-	if (!c->greeted)
+	asked = !c->greeted;
+	if (!c->greeted) {
 		greet(c);
-	else if (++c->spent > UNASKED_MAX)
+	} else if (key >= 0 && n == sizeof(fm) && fm.magic == TAP_MAGIC &&
+		   fm.kind == TAP_FD_KEY) {
+		asked = c->ops->key(c, fm.id, key);
+		key = -1;
+	}
+	if (key >= 0)
+		close(key);
+	if (!asked && ++c->spent > UNASKED_MAX)
 		mute(c, "it floods its socket");
 }
 

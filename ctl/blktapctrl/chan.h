@@ -39,6 +39,8 @@ struct chan_ops {
 	/* It asks for a file.  False: it should not have. */
 	bool (*file)(struct chan *c, uint32_t id, const struct tap_file_ask *a,
 		     const char *path);
+	/* A key has come on its socket, fd is the receiver's.  False: as above. */
+	bool (*key)(struct chan *c, uint32_t id, int fd);
 	/* It has stopped the rings of a guest. */
 	void (*xen_broken)(struct chan *c, const struct tap_xen_vbd *vbd,
 			   const char *why);

@@ -86,6 +86,7 @@ struct vdisk *vdisk_new(int number)
 	list_init(&vd->forwards);
 	list_init(&vd->call.link);
 	vd->call.done = call_answered;
+	keys_back_init(vd);
 	loop_timer_init(&vd->settle, adopt_settle);
 	loop_work_init(&vd->bury, bury);
 	list_add(&ctl.vdisks, &vd->link);
@@ -112,6 +113,7 @@ void vdisk_free(struct vdisk *vd)
 	broker_abandon(vd);
 	key_fds_close(&vd->keys);
 	key_fds_close(&vd->new_keys);
+	keys_back_drop(vd);
 	list_del(&vd->link);
 	ctl.n_vdisks--;
 	/* Its channel or its pidfd may be the caller's caller. */
@@ -462,6 +464,11 @@ static bool on_file(struct chan *c, uint32_t id, const struct tap_file_ask *a,
 	return broker_ask(vd_of(c), id, a->flags, path);
 }
 
+static bool on_key(struct chan *c, uint32_t id, int fd)
+{
+	return keys_back_take(vd_of(c), id, fd);
+}
+
 static void on_xen_broken(struct chan *c, const struct tap_xen_vbd *vbd,
 			  const char *why)
 {
@@ -491,6 +498,7 @@ static void on_broken(struct chan *c, const char *why, bool nonsense)
 const struct chan_ops vdisk_chan_ops = {
 	.hello = on_hello,
 	.file = on_file,
+	.key = on_key,
 	.xen_broken = on_xen_broken,
 	.broken = on_broken,
 };

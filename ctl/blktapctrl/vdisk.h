@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "chan.h"
 #include "keys.h"
+#include "keys_back.h"
 #include "loop/loop.h"
 #include "revive.h"
 #include "tap_proto.h"
@@ -67,6 +68,8 @@ struct vdisk {
 	char spec[TAP_TEXT_MAX + 1];	/* "": never opened */
 
 	struct key_fds keys;	/* of its image; also while it is paused or dead */
+
+	struct keys_back keys_back;	/* on their way from its tapdisk */
 
 	/* What an open or unpause under way would make of it. */
 	struct key_fds new_keys;	/* none: as before */

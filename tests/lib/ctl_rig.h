@@ -13,6 +13,7 @@
 #include "client.c"
 #include "forward.c"
 #include "keys.c"
+#include "keys_back.c"
 #include "launch.c"
 #include "memo.c"
 #include "minors.c"

@@ -276,6 +276,143 @@ static void test_they_go_with_a_client_that_leaves(void **state)
 	assert_int_equal(count_fds(), fds_before - 1);
 }
 
+/* --- another daemon had them: the tapdisk gives them back */
+
+/* The disk is as adopted; the tapdisk has been asked for its keys. */
+static uint32_t adopted(void)
+{
+	r.vd->state = VD_RUNNING;
+	r.vd->revival.keyless = true;
+	keys_back_ask(r.vd);
+	asked(TAP_KEYS, 0, "");
+	return got.hdr->id;
+}
+
+/* fd is closed here. */
+static void give(uint32_t id, int fd)
+{
+	struct tap_fd_msg fm = { .magic = TAP_MAGIC, .kind = TAP_FD_KEY, .id = id };
+
+	assert_int_equal(msg_send_fd(r.tap_sock, &fm, fd), 0);
+	close(fd);
+	rig_turn();
+}
+
+static void tell(uint32_t id, int status, const void *body, size_t len)
+{
+	memcpy(mo.body, body, len);
+	msg_seal(&mo, TAP_KEYS_RSP, 0, id, status, (uint32_t)len);
+	assert_true(write(r.tap_wr, &mo, msg_size(&mo)) > 0);
+	rig_turn();
+}
+
+static void tell_number(uint32_t id, uint32_t n)
+{
+	tell(id, 0, &n, sizeof(n));
+}
+
+static void has(unsigned n, const char *keys)
+{
+	char all[64] = "";
+
+	for (unsigned i = 0; i < r.vd->keys.n; i++)
+		assert_true(pread(r.vd->keys.fd[i], all + strlen(all), 16, 0) > 0);
+	assert_string_equal(all, keys);
+	assert_int_equal(r.vd->keys.n, n);
+	assert_int_equal(r.vd->revival.keyless, !n);
+	assert_int_equal(count_fds(), fds_before + n);
+}
+
+static void test_they_come_back_whichever_is_first(void **state)
+{
+	(void)state;
+	uint32_t id = adopted();
+
+	give(id, key("one"));
+	assert_true(r.vd->revival.keyless);
+	tell_number(id, 2);
+	assert_int_equal(r.vd->keys.n, 0);	/* half of them are none */
+	give(id, key("two"));
+	has(2, "onetwo");
+	/* More than it had said, or for another time. */
+	give(id, key("three"));
+	has(2, "onetwo");
+	r.vd->revival.keyless = false;
+	keys_back_ask(r.vd);			/* nothing lacks */
+	assert_int_equal(read_msg(r.tap_rd, &r.tap_in, &got), 0);
+}
+
+static void test_what_comes_back_is_checked(void **state)
+{
+	(void)state;
+	uint32_t id = adopted();
+
+	give(id, sealed(8, 0));
+	tell_number(id, 1);
+	has(0, "");
+	id = adopted();
+	give(id + 1, key("unasked"));
+	tell_number(id, 1);
+	has(0, "");
+	id = adopted();
+	tell_number(id, TAP_KEYS_MAX + 1);
+	give(id, key("late"));
+	has(0, "");
+	id = adopted();
+	give(id, key("one"));
+	tell(id, -EOPNOTSUPP, "unknown message", 15);	/* an older tapdisk */
+	has(0, "");
+	id = adopted();
+	give(id, key("one"));
+	tell_number(id, 0);
+	has(0, "");
+	id = adopted();
+	tell(id, 0, "x", 1);
+	has(0, "");
+	id = adopted();
+	give(id, key("one"));
+	tell_number(id, 1);
+	has(1, "one");
+}
+
+static void test_those_of_a_later_open_stay(void **state)
+{
+	(void)state;
+	uint32_t id = adopted();
+
+	give(id, key("old"));
+	r.vd->state = VD_PAUSED;
+	send_ctl(TAP_CTL_KEY, 4, NULL, key("new"));
+	answered(4, 0, "");
+	send_ctl(TAP_CTL_UNPAUSE, 5, "", -1);
+	asked(TAP_RESUME, 1, "new");
+	tap_says(0);
+	answered(5, 0, "");
+	tell_number(id, 1);
+	has(1, "new");
+}
+
+static void test_a_death_ends_the_giving(void **state)
+{
+	(void)state;
+	uint32_t id = adopted();
+
+	give(id, key("one"));
+	tell_number(id, 2);
+	vdisk_died(r.vd, "has ended");
+	rig_turn();
+	assert_int_equal(r.vd->keys.n, 0);
+}
+
+static void test_unasked_keys_are_a_flood(void **state)
+{
+	(void)state;
+	for (int i = 0; i <= 1000 && !r.vd->chan.mute; i++)
+		give(0, dup(0));
+	assert_true(r.vd->chan.mute);
+	assert_int_equal(r.vd->keys.n, 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -288,6 +425,11 @@ int main(void)
 		TEST(test_what_is_no_key_is_refused),
 		TEST(test_a_flood_of_descriptors_is_cut_off),
 		TEST(test_they_go_with_a_client_that_leaves),
+		TEST(test_they_come_back_whichever_is_first),
+		TEST(test_what_comes_back_is_checked),
+		TEST(test_those_of_a_later_open_stay),
+		TEST(test_a_death_ends_the_giving),
+		TEST(test_unasked_keys_are_a_flood),
 	};
 	int failed;
 

@@ -1,0 +1,111 @@
+/* keys_back.c - see keys_back.h. */
+#include "keys_back.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "vdisk.h"
+
+#define WHY_MAX 256
+
+static bool lacking(const struct vdisk *vd)
+{
+	return vd->revival.keyless && !vd->keys.n;
+}
+
+static void stop(struct vdisk *vd, const char *why)
+{
+	log_warn("%s: its tapdisk does not give its keys back, and is not replaced if it "
+		 "dies: %s", vdisk_name(vd), why);
+	keys_back_drop(vd);
+}
+
+static void complete(struct vdisk *vd)
+{
+	struct keys_back *b = &vd->keys_back;
+
+	if (b->want < 0 || b->got.n != (unsigned)b->want)
+		return;
+	/* (By then it may have been opened anew, with others.) */
+	if (lacking(vd)) {
+		key_fds_move(&vd->keys, &b->got);
+		vd->revival.keyless = false;
+		log_info("%s: has its keys again", vdisk_name(vd));
+	}
+	keys_back_drop(vd);
+}
+
+static void number_told(struct call *call, int err, const struct msg *m)
+{
+	struct vdisk *vd = container_of(call, struct vdisk, keys_back.call);
+	char why[WHY_MAX];
+	uint32_t n = 0;
+
+	if (!m)				/* the channel is closed */
+		keys_back_drop(vd);
+	if (!vd->keys_back.open)
+		return;
+	if (!err && m->hdr->len == sizeof(n))
+		memcpy(&n, m->body, sizeof(n));
+	if (err)
+		stop(vd, msg_why(m, err, why, sizeof(why)));
+	else if (!n && m->hdr->len == sizeof(n))
+		stop(vd, "it has none");	/* in another's place, paused since */
+	else if (!n || n > TAP_KEYS_MAX || n < vd->keys_back.got.n)
+		stop(vd, "it has told nonsense");
+	else {
+		vd->keys_back.want = (int)n;
+		complete(vd);
+	}
+}
+
+void keys_back_init(struct vdisk *vd)
+{
+	vd->keys_back.want = -1;
+	list_init(&vd->keys_back.call.link);
+	vd->keys_back.call.done = number_told;
+}
+
+void keys_back_ask(struct vdisk *vd)
+{
+	struct keys_back *b = &vd->keys_back;
+	int err;
+
+	if (!lacking(vd) || !list_empty(&b->call.link))
+		return;
+	keys_back_drop(vd);
+	err = chan_call(&vd->chan, &b->call, TAP_KEYS, NULL, 0);
+	if (err)
+		stop(vd, strerror(-err));
+	else
+		b->open = true;
+}
+
+bool keys_back_take(struct vdisk *vd, uint32_t id, int fd)
+{
+	struct keys_back *b = &vd->keys_back;
+	const char *why;
+
+	if (!b->open || id != b->call.id) {
+		close(fd);
+		return false;
+	}
+	if (key_fds_add(&b->got, fd, &why)) {
+		stop(vd, why);
+		return false;
+	}
+	complete(vd);
+	return true;
+}
+
+void keys_back_drop(struct vdisk *vd)
+{
+	struct keys_back *b = &vd->keys_back;
+
+	key_fds_close(&b->got);
+	b->want = -1;
+	b->open = false;
+}
