@@ -241,7 +241,7 @@ kill_ctl KILL
 # file yet goes on where nobody was there, and is refused where somebody was.
 both_die() # and have left a new b.qcow2 with changes of tables that are in no file
 {
-	local p
+	local p left
 	# They are written after some seconds, which a busy machine may need to kill.
 	for _ in 1 2 3 4 5; do
 		qemu-img create -q -f qcow2 "$T/b.qcow2" 32M || fail "qemu-img"
@@ -252,8 +252,10 @@ both_die() # and have left a new b.qcow2 with changes of tables that are in no f
 		kill -KILL "$CTL_PID" "$PID"
 		wait "$CTL_PID" 2>/dev/null
 		CTL_PID=
-		for p in $(tapdisk_pids); do kill -KILL "$p"; done
-		wait_for 5 eval '! tapdisk_pids | grep -q .' || fail "tapdisks: $(tapdisk_pids)"
+		left=$(tapdisk_pids)
+		# (The locks fall after the command line has.)
+		for p in $left; do kill -KILL "$p"; done
+		for p in $left; do wait_for 5 over "$p" || fail "tapdisk $p lives"; done
 		qemu-io -r -f qcow2 -c 'read -P 0 1M 256k' "$T/b.qcow2" >"$T/out" 2>&1 &&
 			! grep -q failed "$T/out" && return
 		start
