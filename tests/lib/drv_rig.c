@@ -241,6 +241,37 @@ int rig_io(struct rig *g, enum td_op op, unsigned flags, uint64_t off,
 	return w.err;
 }
 
+static void one_done(struct td_req *r, int err)
+{
+	struct rig_all *a = r->owner;
+
+	if (!err)
+		a->good++;
+	else if (!a->failed++)
+		a->err = err;
+	else if (err != a->err)
+		a->err = -EDOM;
+	td_pool_put(a->g->pool, r);
+	if (--a->due)
+		return;
+	a->done = true;
+	loop_stop(a->g->env.loop);
+}
+
+void rig_all_add(struct rig_all *a, enum td_op op, unsigned flags, uint64_t off,
+		 uint64_t len, struct iovec *iov, unsigned iovcnt)
+{
+	a->due++;
+	rig_start(a->g, op, flags, off, len, iov, iovcnt, one_done, a);
+}
+
+void rig_all_wait(struct rig_all *a)
+{
+	if (a->due)
+		rig_run(a->g, &a->done);
+	a->done = false;
+}
+
 int rig_extents(struct rig *g, uint64_t off, uint64_t len, struct td_extents *x)
 {
 	struct waiting w = { .loop = g->env.loop };

@@ -51,6 +51,17 @@ struct td_req *rig_start(struct rig *g, enum td_op op, unsigned flags,
 			 uint64_t off, uint64_t len, struct iovec *iov,
 			 unsigned iovcnt, td_done_fn *done, void *owner);
 
+/* Several requests at once: { .g = rig }, add them, wait for all. */
+struct rig_all {
+	struct rig *g;
+	unsigned due, good, failed;
+	int err;		/* of all that failed; -EDOM: not of each the same */
+	bool done;
+};
+void rig_all_add(struct rig_all *a, enum td_op op, unsigned flags, uint64_t off,
+		 uint64_t len, struct iovec *iov, unsigned iovcnt);
+void rig_all_wait(struct rig_all *a);
+
 /* Scratch folders: rig_dir("/tmp") makes one and rig_dir_remove() takes it and
  * the files in it away. */
 const char *rig_dir(const char *below);

@@ -321,45 +321,25 @@ static void resize_goes_no_further_than_open(void **state)
 	finish(&g);
 }
 
-struct due {
-	struct loop *loop;
-	unsigned left;
-	bool all;
-};
-
-static void due_done(struct td_req *r, int rc)
-{
-	struct due *d = r->owner;
-
-	assert_int_equal(rc, 0);
-	if (!--d->left) {
-		d->all = true;
-		loop_stop(d->loop);
-	}
-}
-
 static void few_io_submits_for_all_requests_of_a_pass(void **state)
 {
 	static char mem[32 * 4096] __attribute__((aligned(4096)));
 	struct iovec iov[32];
-	struct td_req *r[32];
-	uint64_t submits;
-	struct due d;
 	struct rig g;
+	struct rig_all all = { .g = &g };
+	uint64_t submits;
 
 	(void)state;
 	open_new(&g, DISK, MiB, 0);
 	submits = io_stats(g.env.io)->submits;
-	d = (struct due){ .loop = g.env.loop, .left = 32 };
 	for (unsigned i = 0; i < 32; i++) {
 		iov[i] = (struct iovec){ mem + i * 4096, 4096 };
-		r[i] = rig_start(&g, i & 1 ? TD_OP_WRITE : TD_OP_READ, 0,
-				 i * 4096, 4096, &iov[i], 1, due_done, &d);
+		rig_all_add(&all, i & 1 ? TD_OP_WRITE : TD_OP_READ, 0, i * 4096,
+			    4096, &iov[i], 1);
 	}
-	rig_run(&g, &d.all);
+	rig_all_wait(&all);
+	assert_int_equal(all.good, 32);
 	assert_in_range(io_stats(g.env.io)->submits - submits, 1, 5);
-	for (unsigned i = 0; i < 32; i++)
-		td_pool_put(g.pool, r[i]);
 	finish(&g);
 }
 
@@ -398,24 +378,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-struct pair {
-	struct rig *g;
-	unsigned left;
-	bool all;
-};
-
-static void pair_done(struct td_req *r, int rc)
-{
-	struct pair *p = r->owner;
-
-	assert_int_equal(rc, 0);
-	td_pool_put(p->g->pool, r);
-	if (!--p->left) {
-		p->all = true;
-		loop_stop(p->g->env.loop);
-	}
-}
-
 /* The last sector is old or new, also where the file has grown to its end. */
 static void a_new_odd_end_is_never_seen_half_written(void **state)
 {
@@ -427,16 +389,17 @@ static void a_new_odd_end_is_never_seen_half_written(void **state)
 	(void)state;
 	open_new(&g, dirs[1], 4096, TD_NODE_NO_DIRECT);
 	for (unsigned i = 0; i < 400; i++) {
-		struct pair p = { .g = &g, .left = 2 };
+		struct rig_all all = { .g = &g };
 		uint64_t at = 4096 + i * 512;
 
 		path = rig_file(dirs[1], "a.img", at + 300);
 		(void)path;
 		assert_int_equal(rig_resize(&g, 0), 0);
 		memset(w, 'x', 512);
-		rig_start(&g, TD_OP_READ, 0, at, 512, &rv, 1, pair_done, &p);
-		rig_start(&g, TD_OP_WRITE, 0, at, 512, &wv, 1, pair_done, &p);
-		rig_run(&g, &p.all);
+		rig_all_add(&all, TD_OP_READ, 0, at, 512, &rv, 1);
+		rig_all_add(&all, TD_OP_WRITE, 0, at, 512, &wv, 1);
+		rig_all_wait(&all);
+		assert_int_equal(all.good, 2);
 		assert_int_equal(buf[0], buf[511]);
 	}
 	finish(&g);
@@ -452,12 +415,13 @@ static void a_cached_read_waits_for_a_write(void **state)
 	(void)state;
 	open_new(&g, dirs[1], sizeof(w), TD_NODE_NO_DIRECT);
 	for (int i = 1; i < 9; i++) {
-		struct pair p = { .g = &g, .left = 2 };
+		struct rig_all all = { .g = &g };
 
 		memset(w, i, sizeof(w));
-		rig_start(&g, TD_OP_WRITE, 0, 0, sizeof(w), &wv, 1, pair_done, &p);
-		rig_start(&g, TD_OP_READ, 0, 0, sizeof(w), &rv, 1, pair_done, &p);
-		rig_run(&g, &p.all);
+		rig_all_add(&all, TD_OP_WRITE, 0, 0, sizeof(w), &wv, 1);
+		rig_all_add(&all, TD_OP_READ, 0, 0, sizeof(w), &rv, 1);
+		rig_all_wait(&all);
+		assert_int_equal(all.good, 2);
 		assert_memory_equal(buf, w, sizeof(w));
 	}
 	finish(&g);

@@ -250,48 +250,27 @@ static void a_disk_that_is_only_read_is_not_written(void **state)
 	finish(&g);
 }
 
-struct count {
-	struct rig *g;
-	unsigned due;
-	int err;
-	bool all;
-};
-
-static void counted(struct td_req *r, int err)
-{
-	struct count *c = r->owner;
-
-	if (err)
-		c->err = err;
-	td_pool_put(c->g->pool, r);
-	if (--c->due)
-		return;
-	c->all = true;
-	loop_stop(c->g->env.loop);
-}
-
 /* More at once than there are buffers for, most of it in workers. */
 static void large_requests_wait_for_buffers(void **state)
 {
 	static unsigned char buf[RIG_DEPTH][MiB / 2];
 	struct iovec iov[RIG_DEPTH];
-	struct count c;
 	struct rig g;
 
 	(void)state;
 	make(&v1, RIG_DEPTH * (MiB / 2));
 	assert_int_equal(try_open(&g, 0), 0);
 	for (int read = 0; read < 2; read++) {
-		c = (struct count){ .g = &g, .due = RIG_DEPTH };
+		struct rig_all all = { .g = &g };
+
 		for (unsigned i = 0; i < RIG_DEPTH; i++) {
 			memset(buf[i], read ? 0 : (int)i + 1, sizeof(buf[i]));
 			iov[i] = (struct iovec){ buf[i], sizeof(buf[i]) };
-			rig_start(&g, read ? TD_OP_READ : TD_OP_WRITE, 0,
-				  i * sizeof(buf[i]), sizeof(buf[i]), &iov[i], 1,
-				  counted, &c);
+			rig_all_add(&all, read ? TD_OP_READ : TD_OP_WRITE, 0,
+				    i * sizeof(buf[i]), sizeof(buf[i]), &iov[i], 1);
 		}
-		rig_run(&g, &c.all);
-		assert_int_equal(c.err, 0);
+		rig_all_wait(&all);
+		assert_int_equal(all.good, RIG_DEPTH);
 	}
 	for (unsigned i = 0; i < RIG_DEPTH; i++)
 		assert_true(buf[i][0] == i + 1 &&
@@ -394,20 +373,20 @@ static void many_failures_at_once_lose_no_request(void **state)
 	const struct mem_fault f = { .ops = 1u << TD_OP_WRITE, .nth = 5,
 				     .err = -EIO };
 	struct iovec iov[RIG_DEPTH];
-	struct count c;
 	struct rig g;
+	struct rig_all all = { .g = &g };
 
 	(void)state;
 	open_mem(&g, &v1);
-	c = (struct count){ .g = &g, .due = RIG_DEPTH };
 	mem_store_fail(&mem, &f);
 	for (unsigned i = 0; i < RIG_DEPTH; i++) {
 		iov[i] = (struct iovec){ buf[i], sizeof(buf[i]) };
-		rig_start(&g, TD_OP_WRITE, i % 2 ? TD_REQ_FUA : 0, i * 512,
-			  sizeof(buf[i]), &iov[i], 1, counted, &c);
+		rig_all_add(&all, TD_OP_WRITE, i % 2 ? TD_REQ_FUA : 0, i * 512,
+			    sizeof(buf[i]), &iov[i], 1);
 	}
-	rig_run(&g, &c.all);
-	assert_int_equal(c.err, -EIO);
+	rig_all_wait(&all);
+	assert_int_equal(all.good + all.failed, RIG_DEPTH);
+	assert_int_equal(all.err, -EIO);
 	mem_store_fail(&mem, NULL);
 	assert_int_equal(rig_write(&g, 0, MiB, buf[0]), 0);
 	finish(&g);

@@ -45,46 +45,27 @@ static void open_new(struct rig *g)
 	asked = 0;
 }
 
-struct count {
-	struct rig *g;
-	unsigned due, refused, failed;
-	bool all;
-};
-
-static void counted(struct td_req *r, int err)
+static struct rig_all run(struct rig *g, enum td_op op, unsigned flags, unsigned n)
 {
-	struct count *c = r->owner;
+	struct rig_all all = { .g = g };
 
-	c->refused += err == -EOPNOTSUPP;
-	c->failed += err && err != -EOPNOTSUPP;
-	td_pool_put(c->g->pool, r);
-	if (--c->due)
-		return;
-	c->all = true;
-	loop_stop(c->g->env.loop);
-}
-
-static void run(struct rig *g, enum td_op op, unsigned flags, unsigned n,
-		struct count *c)
-{
-	*c = (struct count){ .g = g, .due = n };
 	for (unsigned i = 0; i < n; i++)
-		rig_start(g, op, flags, i % 2 * 4096, 64 * KiB, NULL, 0, counted,
-			  c);
-	rig_run(g, &c->all);
+		rig_all_add(&all, op, flags, i % 2 * 4096, 64 * KiB, NULL, 0);
+	rig_all_wait(&all);
+	return all;
 }
 
 /* Those that waited for the first learn from it, and none stays behind. */
 static void fast_zeroes_that_wait_for_each_other_are_all_refused(void **state)
 {
-	struct count c;
+	struct rig_all all;
 	struct rig g;
 
 	(void)state;
 	open_new(&g);
-	run(&g, TD_OP_ZEROES, TD_REQ_FAST, 16, &c);
-	assert_int_equal(c.refused, 16);
-	assert_int_equal(c.failed, 0);
+	all = run(&g, TD_OP_ZEROES, TD_REQ_FAST, 16);
+	assert_int_equal(all.failed, 16);
+	assert_int_equal(all.err, -EOPNOTSUPP);
 	assert_int_equal(asked, 2);	/* to punch, and to zero */
 	assert_int_equal(rig_io(&g, TD_OP_ZEROES, TD_REQ_FAST, 0, 4096, NULL),
 			 -EOPNOTSUPP);
@@ -95,7 +76,7 @@ static void fast_zeroes_that_wait_for_each_other_are_all_refused(void **state)
 static void zeroes_are_written_where_nothing_else_is_left(void **state)
 {
 	static char buf[MiB], want[MiB];
-	struct count c;
+	struct rig_all all;
 	struct rig g;
 
 	(void)state;
@@ -103,8 +84,8 @@ static void zeroes_are_written_where_nothing_else_is_left(void **state)
 	memset(buf, 'x', sizeof(buf));
 	memset(want, 'x', sizeof(want));
 	assert_int_equal(rig_write(&g, 0, sizeof(buf), buf), 0);
-	run(&g, TD_OP_ZEROES, 0, 16, &c);
-	assert_int_equal(c.refused + c.failed, 0);
+	all = run(&g, TD_OP_ZEROES, 0, 16);
+	assert_int_equal(all.good, 16);
 	memset(want, 0, 68 * KiB);
 	assert_int_equal(rig_read(&g, 0, sizeof(buf), buf), 0);
 	assert_memory_equal(buf, want, sizeof(buf));
@@ -114,13 +95,14 @@ static void zeroes_are_written_where_nothing_else_is_left(void **state)
 
 static void discards_that_wait_are_all_refused(void **state)
 {
-	struct count c;
+	struct rig_all all;
 	struct rig g;
 
 	(void)state;
 	open_new(&g);
-	run(&g, TD_OP_DISCARD, 0, 16, &c);
-	assert_int_equal(c.refused, 16);
+	all = run(&g, TD_OP_DISCARD, 0, 16);
+	assert_int_equal(all.failed, 16);
+	assert_int_equal(all.err, -EOPNOTSUPP);
 	assert_false(td_tree_root(g.tree)->caps & TD_CAP_DISCARD);
 	assert_int_equal(rig_close(&g), 0);
 	rig_free(&g);

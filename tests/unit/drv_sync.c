@@ -71,24 +71,6 @@ static void a_successor_knows_of_it(void **state)
 	rig_free(&g);
 }
 
-struct flushes {
-	struct rig *g;
-	unsigned due, good;
-	bool all;
-};
-
-static void flushed(struct td_req *r, int err)
-{
-	struct flushes *f = r->owner;
-
-	f->good += !err;
-	td_pool_put(f->g->pool, r);
-	if (--f->due)
-		return;
-	f->all = true;
-	loop_stop(f->g->env.loop);
-}
-
 /* The kernel tells its error to one of those that wait at that moment. */
 static void flushes_that_run_together_fail_together(void **state)
 {
@@ -97,15 +79,15 @@ static void flushes_that_run_together_fail_together(void **state)
 	(void)state;
 	rig_init(&g);
 	for (int i = 0; i < 20; i++) {
-		struct flushes f = { .g = &g, .due = 16 };
+		struct rig_all all = { .g = &g };
 
 		assert_int_equal(rig_open(&g, spec, TD_NODE_NO_DIRECT), 0);
 		memset(buf, 'a' + i, sizeof(buf));
 		assert_int_equal(rig_write(&g, 0, sizeof(buf), buf), 0);
 		for (int k = 0; k < 16; k++)
-			rig_start(&g, TD_OP_FLUSH, 0, 0, 0, NULL, 0, flushed, &f);
-		rig_run(&g, &f.all);
-		assert_int_equal(f.good, 0);
+			rig_all_add(&all, TD_OP_FLUSH, 0, 0, 0, NULL, 0);
+		rig_all_wait(&all);
+		assert_int_equal(all.failed, 16);
 		assert_int_equal(rig_close(&g), 0);
 	}
 	rig_free(&g);
