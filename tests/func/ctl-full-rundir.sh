@@ -39,7 +39,7 @@ stop_ctl
 # --- both die while there is no room: nothing is forgotten, nor lost.
 mount -o remount,size=24m,nr_inodes=100 "$T/fs" || fail "remount"
 mkdir "$T/bin"
-printf '#!/bin/sh\n[ ! -e "%s/slow" ] || sleep 3\nexec "%s/tapdisk" "$@"\n' "$T" "$BIN" >"$T/bin/tapdisk"
+printf '#!/bin/sh\nwhile [ -e "%s/slow" ]; do sleep 0.1; done\nexec "%s/tapdisk" "$@"\n' "$T" "$BIN" >"$T/bin/tapdisk"
 chmod +x "$T/bin/tapdisk"
 qemu-img create -q -f qcow2 "$T/a.qcow2" 32M || fail "qemu-img"
 is() { [ "$(disk_state "$MINOR")" = "$1" ]; }

@@ -225,8 +225,10 @@ tap-ctl unpause -m "$ro" || fail "unpause"
 [ -z "${luks:-}" ] || { grep -q "disk $luks: its tapdisk is not replaced: its keys" "$T/ctl.log" ||
 	fail "the encrypted one: $(tap-ctl list)"; }
 # ... also when the daemon died as it was about to.
+has_one() { [ "$(pid_of "$run")" -gt 0 ]; }
+slay_run() { wait_for 5 has_one && kill -KILL "$(pid_of "$run")" || fail "no tapdisk: $(tap-ctl list)"; }
 : >"$T/slow"
-kill -KILL "$(pid_of "$run")"
+slay_run
 wait_for 5 is "$run" opening || fail "$(tap-ctl list)"
 kill_ctl KILL
 rm "$T/slow"
@@ -298,7 +300,7 @@ kill_ctl KILL
 
 # --- --no-restart: the dead stay dead, and so with those of a dead daemon.
 start --no-restart
-kill -KILL "$(pid_of "$run")"
+slay_run
 wait_for 5 is "$run" dead || fail "$(tap-ctl list)"
 stop_ctl
 
