@@ -4,7 +4,8 @@
  * words what tapdisk number N does wrong:
  *
  *	exit		ends at once			deaf	opens nothing
- *	mute:TYPE	never answers that message	die:TYPE  dies of it
+ *	mute:TYPE	never answers that message, which it says on stderr
+ *	die:TYPE	dies of it
  *	fail:TYPE	answers it with EIO		garbage	sends no messages
  *	flood		asks for files for ever		pid, minor, state  lies
  *	ask:PATH	asks for that file as it is opened
@@ -159,8 +160,10 @@ static void handle(const struct msg *m)
 		signal(SIGSEGV, SIG_DFL);
 		raise(SIGSEGV);
 	}
-	if (of_type("mute", type))
+	if (of_type("mute", type)) {
+		fprintf(stderr, "faketap %d: silent at message %d\n", (int)getpid(), type);
 		return;
+	}
 	if (of_type("fail", type)) {
 		answer((uint16_t)type + 1, m->hdr->id, -EIO, "it broke", 8);
 		return;

@@ -13,11 +13,11 @@ is() { [ "$(disk_state "$1")" = "$2" ]; }
 names() { (cd "$RUN" && find . -mindepth 1 | sort | tr '\n' ' '); }
 
 # There is another process in PID's place, and it has gone as far as it will.
-half() { [ "$(pid_of "$MINOR")" -gt 0 ] && [ "$(pid_of "$MINOR")" != "$PID" ]; }
+half() { grep -q "faketap $(pid_of "$MINOR"): silent" "$T/ctl.log"; }
 half_way()
 {
 	wait_for 5 half || fail "$(tap-ctl list)"
-	sleep 0.3
+	[ "$(pid_of "$MINOR")" != "$PID" ] || fail "$(tap-ctl list)"
 	is "$MINOR" opening || fail "$(tap-ctl list)"
 }
 
@@ -60,6 +60,7 @@ END
 
 # --- what the host refuses, to its start or to its image, is no death: it is tried
 # again for longer than a row of deaths would last, told of once, and forgotten.
+in_trouble() { tail -n +"$((before + 1))" "$T/ctl.log" | grep -q "disk $MINOR: .*$reason.*tried again"; }
 while read -r mode reason; do
 	# TSan makes a fork of vfork, and then the daemon does not hear of the exec.
 	[ "$mode:$SAN" != none:thread ] || { note "left out under TSan: $mode"; continue; }
@@ -69,6 +70,7 @@ while read -r mode reason; do
 	[ "$mode" != none ] || mv "$T/fake/tapdisk" "$T/fake/away"
 	before=$(wc -l <"$T/ctl.log")
 	kill -KILL "$PID"
+	wait_for 5 in_trouble || fail "$mode: $(tap-ctl list)"
 	sleep 4
 	is "$MINOR" opening || fail "$mode: $(tap-ctl list)"
 	[ -e "$RUN/journal1" ] || fail "$mode: its journal is gone: $(names)"
@@ -90,8 +92,9 @@ END
 : >"$T/modes/1"
 create "aio:$T/a.img"
 echo fail:20 >"$T/modes/1"
+before=$(wc -l <"$T/ctl.log") reason="it broke"
 kill -KILL "$PID"
-sleep 2
+wait_for 5 in_trouble || fail "$(tap-ctl list)"
 within5 tap-ctl destroy -m "$MINOR" -f -t 1 || fail "destroy -f"
 wait_for 5 nothing_left || fail "left: $(names)"
 
