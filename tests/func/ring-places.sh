@@ -11,7 +11,6 @@ start_ctl
 create "aio:$T/disk.img"
 served() { tap-ctl stats -m "$MINOR" 2>/dev/null | jq '[.clients[]? | select(.type == "ring")] | length'; }
 served_are() { [ "$(served)" = "$1" ]; }
-another() { local p; p=$(disk_json "$MINOR" | jq -r '.pid // 0'); [ "$p" -gt 0 ] && [ "$p" != "$PID" ]; }
 
 clients=()
 for i in $(seq $PLACES); do
@@ -21,14 +20,17 @@ for i in $(seq $PLACES); do
 	own $!
 	eval "exec $((10 + i))>$T/in$i"
 	echo "write -q -P $i ${i}M 4k" >&$((10 + i))
+	echo length >&$((10 + i))
 done
 wait_for 20 served_are $PLACES || fail "served: $(served)"
+for i in $(seq $PLACES); do
+	wait_for 20 grep -q 16777216 "$T/out$i" || fail "client $i: $(cat "$T/out$i")"
+done
 refuse 2 tap-io -m "$MINOR" -c length
 
-# They notice when they are to do something.
-sleep 1.1
+# They rest, and notice when they are to do something.
 kill -KILL "$PID"
-wait_for 20 another || fail "not replaced: $(tap-ctl list)"
+wait_for 20 taken_over "$MINOR" "$PID" || fail "not replaced: $(tap-ctl list)"
 begun=$SECONDS
 for _ in 1 2; do
 	refuse 2 timeout 15 tap-io -m "$MINOR" --reconnect 0 -c length
