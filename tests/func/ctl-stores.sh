@@ -31,7 +31,8 @@ kill_ctl KILL
 touch "$RUN"/journal9 "$RUN"/redo9 "$RUN"/redo1000000
 mkdir "$RUN"/redo8
 start_ctl
-sleep 0.3
+has_images() { [ "$(find "/proc/$CTL_PID/fd" -lname "$T/a.*" | wc -l)" = 2 ]; }
+[ "$(id -u)" != 0 ] || wait_for 5 has_images || fail "their images are not taken: $(ls -l "/proc/$CTL_PID/fd")"
 both 0 "$(disk_json 0 | jq .pid)"
 [ "$(id -u)" != 0 ] || ! has "$CTL_PID" 'journal*' || fail "taken for an image"
 [ ! -e "$RUN"/journal9 ] && [ ! -e "$RUN"/redo9 ] && [ ! -e "$RUN"/redo1000000 ] ||
