@@ -9,7 +9,7 @@ tapdisk --foreground -m 0 -a null:16M --rundir "$RUN" --poll-us 0 "$@" \
 	>"$T/tapdisk.log" 2>&1 &
 pid=$!
 own $pid
-ready() { [ -S "$RUN/ring0.sock" ]; }
+ready() { grep -q serving "$T/tapdisk.log"; }
 wait_for 10 ready || fail "tapdisk: $(cat "$T/tapdisk.log")"
 secs=9
 [ -z "${LONG:-}" ] || secs=180

@@ -3,7 +3,7 @@
  *
  *	ringbells SOCKET SECONDS
  *
- * A lost doorbell shows as a wait that takes seconds.  A thread a queue, as
+ * A lost doorbell shows as a wait that does not end.  A thread a queue, as
  * libtapring allows.
  */
 #include <errno.h>
@@ -51,7 +51,8 @@ static void *run(void *arg)
 	int n = fill(j, j->depth);
 
 	while (!n && now() < end) {
-		n = tapring_wait(j->q, 1, 3000);
+		/* (Nothing else wakes either end, and machines stand still for seconds.) */
+		n = tapring_wait(j->q, 1, 20000);
 		if (!n)
 			n = -ETIMEDOUT;
 		if (n > 0)
