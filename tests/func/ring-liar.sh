@@ -17,8 +17,8 @@ kill -0 "$PID" || fail "the tapdisk has died"
 same_fds() { [ "$(fds "$PID")" = "$before" ]; }
 wait_for 5 same_fds || fail "descriptors: $before before, $(fds "$PID") after"
 [ "$(disk_state "$MINOR")" = running ] || fail "state: $(disk_state "$MINOR")"
-grep -c 'memfd:' "/proc/$PID/maps" | grep -qx 0 ||
-	fail "memory of clients is still mapped"
+unmapped() { ! grep -q 'memfd:' "/proc/$PID/maps"; }	# when the last of their requests have ended
+wait_for 5 unmapped || fail "memory of clients is still mapped"
 destroy "$MINOR"
 stop_ctl
 
