@@ -70,34 +70,40 @@ static void our_reader_lives_with_qemu_readers_only(void **state)
 	close(fd);
 }
 
-/* A qemu-io that has the image open until its input ends. */
+/* A qemu-io that has the image open until its input ends.  It takes its locks before
+ * it does what it is told: when that has an answer, it is up. */
 static FILE *hold(const char *how)
 {
-	char command[600];
-	FILE *p;
+	char command[900], said[300], line[256];
+	bool up = false;
+	FILE *p, *f;
 
-	snprintf(command, sizeof(command), "exec qemu-io %s -f raw %s >/dev/null",
-		 how, path);
+	snprintf(said, sizeof(said), "%s.said", path);
+	snprintf(command, sizeof(command), "exec qemu-io %s -f raw %s >%s", how, path, said);
 	p = popen(command, "we");
 	assert_non_null(p);
+	fputs("read 0 512\n", p);
+	fflush(p);
+	for (int i = 0; i < 1200 && !up; i++) {
+		usleep(50 * 1000);
+		f = fopen(said, "re");
+		while (f && fgets(line, sizeof(line), f))
+			up = up || strstr(line, "ops");
+		if (f)
+			fclose(f);
+	}
+	unlink(said);
+	assert_true(up);
 	return p;
 }
 
-/* Once qemu-io is up; it takes its locks before it reads commands. */
-static int lock_when_held(bool rdonly, int want)
+static int try_lock(bool rdonly)
 {
+	int fd = open_it(), err;
 	const char *why;
-	int err = 0;
 
-	for (int i = 0; i < 100; i++) {
-		int fd = open_it();
-
-		err = file_lock(fd, rdonly, &why);
-		close(fd);
-		if (err == want)
-			break;
-		usleep(50 * 1000);
-	}
+	err = file_lock(fd, rdonly, &why);
+	close(fd);
 	return err;
 }
 
@@ -106,10 +112,10 @@ static void a_qemu_writer_keeps_us_out(void **state)
 	FILE *p = hold("");
 
 	(void)state;
-	assert_int_equal(lock_when_held(false, -EBUSY), -EBUSY);
-	assert_int_equal(lock_when_held(true, -EBUSY), -EBUSY);
+	assert_int_equal(try_lock(false), -EBUSY);
+	assert_int_equal(try_lock(true), -EBUSY);
 	pclose(p);
-	assert_int_equal(lock_when_held(false, 0), 0);
+	assert_int_equal(try_lock(false), 0);
 }
 
 /* qemu-io -r shares everything, so a writer may come beside it; qemu-nbd -r
@@ -119,8 +125,7 @@ static void a_qemu_reader_lets_our_reader_in(void **state)
 	FILE *p = hold("-r");
 
 	(void)state;
-	usleep(300 * 1000);
-	assert_int_equal(lock_when_held(true, 0), 0);
+	assert_int_equal(try_lock(true), 0);
 	pclose(p);
 }
 
