@@ -13,10 +13,11 @@ static struct rig r;
 static struct msg got;
 static struct msg_out mo;
 static char trace[256];
+static uint32_t patience = 60;	/* of an asker, in seconds */
 
 static void ask_ctl(uint16_t type, uint32_t id, const char *text)
 {
-	struct tap_verb v = { .pid = -1, .minor = 0, .timeout = 1 };
+	struct tap_verb v = { .pid = -1, .minor = 0, .timeout = patience };
 
 	memcpy(mo.body, &v, sizeof(v));
 	memcpy(mo.body + sizeof(v), text, strlen(text));
@@ -120,7 +121,9 @@ static void test_a_late_answer_still_counts(void **state)
 	uint32_t id;
 
 	(void)state;
+	patience = 1;
 	ask_ctl(TAP_CTL_PAUSE, 1, "");
+	patience = 60;
 	assert_int_equal(asked(), TAP_PAUSE);
 	id = got.hdr->id;
 	usleep(1050000);

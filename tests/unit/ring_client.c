@@ -176,7 +176,7 @@ static int unmake(void **state)
 
 static int connect_to_it(struct tapring **r, uint32_t queues)
 {
-	struct tapring_opts o = { .queues = queues, .timeout_ms = 3000 };
+	struct tapring_opts o = { .queues = queues, .timeout_ms = 60000 };
 	int err;
 
 	*r = NULL;
@@ -286,7 +286,7 @@ static int one_read(void (*fn)(struct blkif_sring *sr, struct blkif_rsp64 *slot,
 	q = tapring_get_queue(r, 0);
 	assert_int_equal(tapring_read(q, tapring_data(r, NULL), 512, 0, 77), 0);
 	assert_int_equal(tapring_submit(q), 0);
-	n = tapring_wait(q, 1, 3000);
+	n = tapring_wait(q, 1, 60000);
 	if (n >= 0)
 		n = tapring_reap(q, &a, 1);
 	if (n == 1) {
@@ -362,7 +362,7 @@ static void a_server_that_leaves_is_noticed(void **state)
 	if (!n)
 		n = tapring_submit(q);
 	if (!n)
-		n = tapring_wait(q, 1, 3000);
+		n = tapring_wait(q, 1, 60000);
 	assert_int_equal(n, -EPIPE);
 	assert_int_equal(tapring_reap(q, &a, 1), -EPIPE);
 	assert_int_equal(tapring_events(r), -EPIPE);
