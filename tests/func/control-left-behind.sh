@@ -22,13 +22,13 @@ pid=$(tap-ctl spawn) && tap-ctl allocate >/dev/null &&
 kill -STOP "$pid"
 tap-ctl open -p "$pid" -m 0 -a "aio:$T/a.img" 2>/dev/null &
 asker=$!
-sleep 0.3
+is() { [ "$(state)" = "$1" ]; }
+wait_for 5 is opening || fail "it is not asked: $(state)"
 kill -KILL "$CTL_PID"
 { wait "$CTL_PID"; wait "$asker"; } 2>/dev/null
 (sleep 1; kill -CONT "$pid") &
 start_ctl
-is_closed() { [ "$(state)" = closed ]; }
-wait_for 5 is_closed || fail "it stays: $(state)"
+wait_for 5 is closed || fail "it stays: $(state)"
 tap-ctl open -p "$pid" -m 0 -a "aio:$T/a.img" || fail "open"
 [ "$(state)" = running ] || fail "it is $(state)"
 stop_ctl

@@ -161,8 +161,8 @@ tap-ctl allocate >/dev/null
 kill -STOP "$spawned"
 tap-ctl attach -p "$spawned" -m 0 2>/dev/null &
 own $!
-wait_for 5 [ -S "$RUN/nbd0.sock" ] || fail "attach"
-sleep 0.3
+is_opening() { [ "$(disk_state 0)" = opening ]; }
+wait_for 5 is_opening || fail "attach"
 kill9
 start_ctl
 disk_json 0 >/dev/null || fail "silent: $(shown)"
