@@ -32,10 +32,12 @@ load()
 		fi
 	done
 }
+# What waits has that much longer than it says: machines are busy.
+_slow=4
 # wait_for SECONDS COMMAND...
 wait_for()
 {
-	local end=$(($(uptime_s) + $1 + 1))
+	local end=$(($(uptime_s) + $1 * _slow + 1))
 	shift
 	until "$@"; do
 		[ "$(uptime_s)" -lt "$end" ] || return 1
@@ -115,7 +117,7 @@ guest_config()
 # before: the emulator's processors see each other's changes of code late.
 boots()
 {
-	local end=$(($(uptime_s) + ${2:-120}))
+	local end=$(($(uptime_s) + ${2:-120} * _slow))
 	until grep -aqs '^DONE boot' "$CONSOLES/guest-$1.log"; do
 		[ "$(uptime_s)" -lt $end ] && xl domid "$1" >/dev/null 2>&1 || return
 		sleep 0.2
