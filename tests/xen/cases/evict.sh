@@ -2,21 +2,18 @@
 # has not been used for a while makes room, what is beyond is copied, the data is right.
 . /lab/cases/hostile.inc
 ring() { tr ',{}' '\n' <"$T/now" | sed -n "s/^\"$1\"://p" | head -n 1; }
-# The last numbers of its ring: when that is gone, they are.
-watch_stats()
-{
-	while sleep 0.1; do
-		tap-ctl stats -m 1 2>/dev/null | grep '"evicted":' >"$T/next" &&
-			mv "$T/next" "$T/now"
-	done
-}
+# The last numbers of its ring, when it asks: when that is gone, they are.
+asked() { [ "$(xenstore-read "$LOOK" 2>/dev/null)" = please ]; }
+look() { wait_for 200 asked && tap-ctl stats -m 1 >"$T/now" && xenstore-write "$LOOK" seen; }
 
 hostile_begin
 must "echo 4096 >/sys/module/xen_gntalloc/parameters/limit"
-watch_stats &
-# shellcheck disable=SC2064
-trap "kill $!" EXIT
+LOOK=/local/domain/$DOM/device/vbd/$HOSTILE/look
+look &
+looks=$!
+trap 'kill $looks 2>/dev/null' EXIT
 hostile crowd 0 1300
+wait $looks || fail "its numbers were not seen"
 [ "$(ring evicted)" -gt 0 ] || fail "nothing was evicted: $(cat "$T/now")"
 [ "$(ring mapped)" -gt 1000 ] || fail "mapped: $(ring mapped)"
 [ "$(ring copied)" -gt 0 ] || fail "nothing was copied: $(cat "$T/now")"

@@ -187,6 +187,22 @@ void front_leave(struct front *f)
 	front_drop(f);
 }
 
+void front_show(struct front *f)
+{
+	uint64_t end = now_ms() + 4 * LONG_MS;
+	const char *said;
+	char path[128];
+
+	front_set(f, "look", "please");
+	snprintf(path, sizeof(path), "%s/look", f->dir);
+	while (!(said = store_get(path)) || strcmp(said, "seen") != 0) {
+		if (now_ms() > end)
+			die("nobody looks");
+		sleep_ms(10);
+	}
+	front_unset(f, "look");
+}
+
 int ask(struct front *f, unsigned queue, struct req *r)
 {
 	static uint64_t id = 0x1122334400000000ull;

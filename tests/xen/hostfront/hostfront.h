@@ -133,6 +133,9 @@ void front_open(struct front *f, unsigned devid);
 void front_set(struct front *f, const char *key, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void front_unset(struct front *f, const char *key);
+/* For who looks at its numbers while it is there: "look" in its directory is "please"
+ * until they have written "seen". */
+void front_show(struct front *f);
 const char *front_back(struct front *f, const char *key);
 int front_back_state(struct front *f);
 /* Until the back end is in one of these (1 << state): which. */

@@ -65,7 +65,7 @@ static void crowd(struct front *f, unsigned pages)
 	front_connect(f, &s);
 	model_write(f);
 	model_crowd(f, pages);
-	sleep_ms(1000);		/* for who looks at its numbers */
+	front_show(f);
 	front_leave(f);
 }
 
