@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define QUIET_MS 300u
+#define STOP_MS 2000u	/* until it is stopped, and that has been told */
 
 static struct setup one_ring(enum abi abi)
 {
@@ -45,7 +46,7 @@ static void far_away(struct front *f, enum abi abi)
 		__atomic_store_n(&f->q[0].s->req_prod, f->q[0].req + leaps[i].by,
 				 __ATOMIC_RELEASE);
 		port_kick(f->q[0].port);
-		sleep_ms(QUIET_MS);
+		sleep_ms(STOP_MS);
 		must_be_stopped(f);
 		front_leave(f);
 	}
