@@ -15,10 +15,12 @@ xl pause "$DOM" && sleep 1 && xl unpause "$DOM" || fail "xl pause, unpause"
 kill -KILL "$(ctl_pid)"
 sleep 2
 start_ctl
+taken_up() { [ "$(tap-ctl list | wc -l)" = 1 ]; }
+wait_for 10 taken_up || fail "the new daemon has: $(tap-ctl list)"
 sleep 1
 must load_on
 must load_end
-[ "$(tap-ctl list | wc -l)" = 1 ] || fail "the new daemon has: $(tap-ctl list)"
+taken_up || fail "the new daemon has: $(tap-ctl list)"
 detach xvdb
 [ -z "$(backends)" ] || fail "left: $(backends)"
 stop_ctl

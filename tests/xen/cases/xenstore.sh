@@ -23,13 +23,13 @@ wait_for 20 size_is 24576 || fail "the guest does not see the new size"
 send "guestio load /dev/xvdb 12 4"
 for s in TERM KILL; do
 	sleep 2
-	kill -$s "$(ctl_pid)"
-	wait_for 10 gone "$(ctl_pid)"
+	pid=$(ctl_pid)
+	kill -$s "$pid"
+	wait_for 10 gone "$pid" || fail "the daemon stays"
 	start_ctl
 done
-sleep 1
-[ "$(tap-ctl xen-list | grep -c 'backend=connected frontend=connected')" = 1 ] ||
-	fail "not taken over: $(tap-ctl xen-list)"
+taken_up() { [ "$(tap-ctl xen-list | grep -c 'backend=connected frontend=connected')" = 1 ]; }
+wait_for 20 taken_up || fail "not taken over: $(tap-ctl xen-list)"
 answer 120 || fail "the load has failed"
 detach xvdb
 [ "$(xenstore-ls -f | wc -l)" -le $((before + 2)) ] || fail "nodes: $(xenstore-ls -f | grep -E 'tap|vbd')"
