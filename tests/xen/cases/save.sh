@@ -5,9 +5,8 @@ needs_xen_ring
 truncate -s 8M "$T/a.img"
 start_ctl_xl
 GUEST_MEMORY=112 guest_config z "tap:aio:$T/a.img,xvda,w" >z.cfg
-tap-xl create -q z.cfg || fail "tap-xl create"
 G=z
-await z
+create_guest z tap-xl create -q z.cfg
 must "disk xvda && load_begin /dev/xvda 100000 4"
 sleep 3
 must load_on

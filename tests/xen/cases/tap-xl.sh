@@ -8,9 +8,8 @@ tap-img create -q -f qcow2 "$T/b:1 2.qcow2" 8M || fail "tap-img"
 start_ctl_xl
 guest_config y "tap:aio:$T/a.img,xvda,w" "tap:qcow2:$T/b:1 2.qcow2,xvdb,w" \
 	"file:$T/c.img,xvdc,r" "phy:/dev/vdb,xvdd,w" >y.cfg
-tap-xl create -q y.cfg || fail "tap-xl create: status $?"
 G=y
-await y
+create_guest y tap-xl create -q y.cfg
 must "disk xvda && disk xvdb && disk xvdc && disk xvdd"
 for d in a b d; do must "guestio write /dev/xvd$d 7 && guestio verify /dev/xvd$d 7"; done
 must "guestio refuse /dev/xvdc"

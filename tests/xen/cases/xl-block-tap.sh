@@ -9,9 +9,8 @@ dd if=/dev/urandom of="$T/b.img" bs=64k count=16 2>/dev/null
 start_ctl
 tap() { echo "vdev=$1,backendtype=tap,format=raw,access=${3:-rw},target=$2"; }
 guest_config x "$(tap xvda "$T/a.img")" "$(tap xvdb "$T/b.img" ro)" >x.cfg
-xl create -q x.cfg || fail "xl create: status $?"
 G=x
-await x
+create_guest x xl create -q x.cfg
 must "disk xvda && disk xvdb"
 must "guestio write /dev/xvda 7"
 must "guestio verify /dev/xvda 7"

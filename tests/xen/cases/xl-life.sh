@@ -7,9 +7,8 @@ needs_xen_ring
 truncate -s 8M "$T/a.img"
 start_ctl
 guest_config x "vdev=xvda,backendtype=tap,format=raw,access=rw,target=$T/a.img" >x.cfg
-xl create -q x.cfg || fail "xl create: status $?"
 G=x
-await x
+create_guest x xl create -q x.cfg
 must "disk xvda && guestio write /dev/xvda 7"
 
 must "load_begin /dev/xvda 600 4"

@@ -141,23 +141,35 @@ guest()
 		xl destroy "$name"
 	fi
 	guest_config "$name" >"/tmp/$name.cfg"
+	create_guest "$name" xl create -q "/tmp/$name.cfg"
+	echo "${GUEST_ARGS:-}" >"/run/lab/$name.args"
+}
+# create_guest NAME COMMAND...: by that command, which starts it; sets DOM.
+create_guest()
+{
+	local name=$1
+	shift
 	for _ in 1 2 3; do
 		rm -f "$CONSOLES/guest-$name.log"
-		xl create -q "/tmp/$name.cfg" || fail "xl create $name"
+		"$@" || fail "$*: status $?"
+		DOM=$(xl domid "$name" 2>/dev/null)
 		boots "$name" && break
 		note "guest $name died at boot: $(grep -a RIP "$CONSOLES/guest-$name.log" | head -n 1)"
 		xl domid "$name" >/dev/null 2>&1 && break
+		wait_for 30 diskless "$DOM" || fail "guest $name died at boot, and its disks stay"
 	done
-	echo "${GUEST_ARGS:-}" >"/run/lab/$name.args"
 	await "$name"
 }
+diskless() { ! backends | grep -q "/$1/"; }
 # send COMMAND: start it in guest G; its answer is for `answer'.
 send()
 {
 	local tty
 	_id=$BASHPID.$RANDOM
 	_off=$(stat -c %s "$CONSOLES/guest-$G.log")
-	tty=$(xenstore-read "/local/domain/$DOM/console/tty") || fail "guest $G has gone"
+	# (one that was restored has it when xenconsoled has noticed)
+	wait_for 10 xenstore-exists "/local/domain/$DOM/console/tty" &&
+		tty=$(xenstore-read "/local/domain/$DOM/console/tty") || fail "guest $G has gone"
 	printf '%s %s\n' "$_id" "$*" >"$tty"
 }
 _said() { tail -c +$((_off + 1)) "$CONSOLES/guest-$G.log" | tr -d '\r'; }
