@@ -871,6 +871,11 @@ struct files *control_files(struct control *c)
 	return c->files;
 }
 
+void control_key_found(struct control *c, const struct td_secret *key)
+{
+	keyring_found(&c->keys, key);
+}
+
 void control_quit(struct control *c)
 {
 	bool again = c->leaving;

@@ -10,6 +10,7 @@ struct disk;
 struct files;
 struct journal;
 struct loop;
+struct td_secret;
 
 struct control_fds {
 	int pipe_in;		/* RUNDIR/tapctrlwriteN, for reading */
@@ -26,6 +27,9 @@ void control_free(struct control *c);
 /* Where fronts keep their records, or NULL: none has come. */
 struct journal *control_journal(struct control *c);
 struct files *control_files(struct control *c);
+
+/* td_env.key_found's work. */
+void control_key_found(struct control *c, const struct td_secret *key);
 
 /* Close the disk as DETACH would and stop the loop: SIGTERM. */
 void control_quit(struct control *c);

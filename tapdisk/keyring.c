@@ -1,8 +1,11 @@
 /* keyring.c - see keyring.h. */
 #include "keyring.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/log.h"
 
 static void show(struct keyring *k, const struct key_set *set)
 {
@@ -35,6 +38,39 @@ void keyring_take(struct keyring *k, uint32_t id, int fd)
 	k->next.fd[k->next.keys.n - 1] = fd;
 }
 
+void keyring_found(struct keyring *k, const struct td_secret *key)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int fd = keys_to_memfd(key);
+
+	if (fd < 0) {
+		log_dbg(LOG_CTL, "a key is not kept: %s", strerror(-fd));
+		return;
+	}
+	pthread_mutex_lock(&lock);
+	if (k->n_found < KEYS_MAX)
+		k->found[k->n_found++] = fd;
+	else
+		close(fd);
+	pthread_mutex_unlock(&lock);
+}
+
+/* As far as there is room they are the disk's, behind the others. */
+static void take_found(struct keyring *k, bool opened)
+{
+	const char *why;
+
+	while (k->n_found) {
+		struct key_set *now = &k->now;
+		int fd = k->found[--k->n_found];
+
+		if (opened && !keys_add_memfd(&now->keys, fd, &why))
+			now->fd[now->keys.n - 1] = fd;
+		else
+			close(fd);
+	}
+}
+
 bool keyring_complete(const struct keyring *k, uint32_t id, unsigned n)
 {
 	return !n || (id == k->id && (k->err || k->next.keys.n >= n));
@@ -60,11 +96,13 @@ void keyring_settle(struct keyring *k, bool opened)
 		k->next = (struct key_set){ 0 };
 	}
 	wipe(&k->next);
+	take_found(k, opened);
 	show(k, &k->now);
 }
 
 void keyring_wipe(struct keyring *k)
 {
+	take_found(k, false);
 	wipe(&k->now);
 	wipe(&k->next);
 	show(k, &k->now);

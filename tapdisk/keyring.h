@@ -3,7 +3,8 @@
  * Those that an open brings take the place of the others only when it succeeds.
  * What is open and what is paused keeps its keys; what is closed has none.
  * Their memfds are kept beside them: a daemon that has not passed them itself asks
- * for them.
+ * for them.  With them are the keys of the data that opens have found: what derived them
+ took a second or more, which neither an unpause nor a successor shall take again.
  */
 #ifndef KEYRING_H
 #define KEYRING_H
@@ -20,6 +21,8 @@ struct key_set {
 struct keyring {	/* zeroed but for env */
 	struct td_env *env;	/* secrets: what the next open sees */
 	struct key_set now, next;
+	int found[KEYS_MAX];	/* memfds of what an open has found */
+	unsigned n_found;
 	uint32_t id;		/* of the open that `next` is for */
 	int err;		/* why one of them could not be taken */
 	const char *why;	/* NULL: as strerror says */
@@ -34,6 +37,8 @@ bool keyring_complete(const struct keyring *k, uint32_t id, unsigned n);
 int keyring_use(struct keyring *k, uint32_t id, unsigned n, bool resume);
 /* It has opened, or it has not. */
 void keyring_settle(struct keyring *k, bool opened);
+/* td_env.key_found's work: from any thread, while an open runs. */
+void keyring_found(struct keyring *k, const struct td_secret *key);
 void keyring_wipe(struct keyring *k);
 
 #endif

@@ -331,6 +331,12 @@ static void control_file_get(struct td_env *e, const char *path, unsigned flags,
 	files_get(control_files(self.control), path, flags, fn, arg);
 }
 
+static void key_found(struct td_env *e, const struct td_secret *key)
+{
+	(void)e;
+	control_key_found(self.control, key);
+}
+
 static int open_pipe(enum run_name what, int n, int flags)
 {
 	char path[256];
@@ -369,6 +375,7 @@ static int start_control(const struct config *c)
 		return -1;
 	}
 	self.env.file_get = control_file_get;
+	self.env.key_found = key_found;
 	/* From here on a daemon that comes later finds us. */
 	return prctl(PR_SET_PDEATHSIG, 0) ? -1 : 0;
 }

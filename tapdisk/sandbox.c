@@ -35,6 +35,8 @@ static const int allowed[] = {
 	SCMP_SYS(accept4), SCMP_SYS(close), SCMP_SYS(shutdown),
 	SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getsockname),
 	SCMP_SYS(getpeername), SCMP_SYS(dup),
+	/* keys, in memory that is sealed */
+	SCMP_SYS(memfd_create),
 	/* loop */
 	SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
 	SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(eventfd2),
@@ -60,7 +62,7 @@ static const unsigned long ioctls[] = {
 /* Of fcntl, flags and seals: F_SETOWN and F_SETSIG would send any signal to any
  * process of our user, which all tapdisks share. */
 static const int fcntls[] = {
-	F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_GET_SEALS,
+	F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_GET_SEALS, F_ADD_SEALS,
 };
 
 static int allow(scmp_filter_ctx f, const struct sandbox_ioctl *extra, unsigned n)

@@ -293,7 +293,8 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		broker_adopt(vd);
 		if (h->flags & TAP_OPEN_KEYS && !vd->keys.n)
 			vd->revival.keyless = true;
-		keys_back_ask(vd);
+		if (vd->revival.keyless && !vd->keys.n)
+			keys_back_ask(vd);
 		memo_write(vd, false);
 	}
 	vd->revival.since_ns = loop_now(ctl.loop);

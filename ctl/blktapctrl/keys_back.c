@@ -18,8 +18,11 @@ static bool lacking(const struct vdisk *vd)
 
 static void stop(struct vdisk *vd, const char *why)
 {
-	log_warn("%s: its tapdisk does not give its keys back, and is not replaced if it "
-		 "dies: %s", vdisk_name(vd), why);
+	if (lacking(vd))
+		log_warn("%s: its tapdisk does not give its keys back, and is not "
+			 "replaced if it dies: %s", vdisk_name(vd), why);
+	else
+		log_dbg(LOG_CTL, "%s: it has no other keys: %s", vdisk_name(vd), why);
 	keys_back_drop(vd);
 }
 
@@ -29,12 +32,10 @@ static void complete(struct vdisk *vd)
 
 	if (b->want < 0 || b->got.n != (unsigned)b->want)
 		return;
-	/* (By then it may have been opened anew, with others.) */
-	if (lacking(vd)) {
-		key_fds_move(&vd->keys, &b->got);
-		vd->revival.keyless = false;
+	if (lacking(vd))
 		log_info("%s: has its keys again", vdisk_name(vd));
-	}
+	key_fds_move(&vd->keys, &b->got);
+	vd->revival.keyless = false;
 	keys_back_drop(vd);
 }
 
@@ -44,10 +45,10 @@ static void number_told(struct call *call, int err, const struct msg *m)
 	char why[WHY_MAX];
 	uint32_t n = 0;
 
-	if (!m)				/* the channel is closed */
+	if (!m) {			/* the channel is closed */
 		keys_back_drop(vd);
-	if (!vd->keys_back.open)
 		return;
+	}
 	if (!err && m->hdr->len == sizeof(n))
 		memcpy(&n, m->body, sizeof(n));
 	if (err)
@@ -74,8 +75,6 @@ void keys_back_ask(struct vdisk *vd)
 	struct keys_back *b = &vd->keys_back;
 	int err;
 
-	if (!lacking(vd) || !list_empty(&b->call.link))
-		return;
 	keys_back_drop(vd);
 	err = chan_call(&vd->chan, &b->call, TAP_KEYS, NULL, 0);
 	if (err)
@@ -106,6 +105,7 @@ void keys_back_drop(struct vdisk *vd)
 	struct keys_back *b = &vd->keys_back;
 
 	key_fds_close(&b->got);
+	chan_forget(&b->call);
 	b->want = -1;
 	b->open = false;
 }

@@ -1,5 +1,6 @@
-/* keys_back.h - keys of a disk that another daemon opened: its tapdisk gives them
- * back, so that a successor can have them.
+/* keys_back.h - keys that a tapdisk gives, so that a successor can have them: those of
+ * a disk that another daemon opened, and those that an open has found behind its
+ * passphrases.
  *
  * They come on the files socket, their number on the pipe, whichever is first.  What
  * a tapdisk gives is its own disk's alone to suffer from: a wrong key opens nothing.
@@ -23,11 +24,11 @@ struct keys_back {
 };
 
 void keys_back_init(struct vdisk *vd);
-/* Ask for them, if we lack what its image was opened with; it runs or is paused. */
+/* Ask for them: its image, which is open or paused, needs keys. */
 void keys_back_ask(struct vdisk *vd);
 /* One has come, fd is ours.  False: nobody asked for it. */
 bool keys_back_take(struct vdisk *vd, uint32_t id, int fd);
-/* What has not come shall not come. */
+/* What has not come is no more waited for: they would be of another open. */
 void keys_back_drop(struct vdisk *vd);
 
 #endif

@@ -168,8 +168,10 @@ void vdisk_enter(struct vdisk *vd, enum vdisk_state next)
 	/* Only what has an image, or may soon have one, holds files. */
 	if (next == VD_CLOSED || next == VD_PAUSED)
 		broker_close(vd);
-	if (next == VD_CLOSED)
+	if (next == VD_CLOSED) {
 		key_fds_close(&vd->keys);
+		keys_back_drop(vd);
+	}
 	if (next == VD_CLOSED && vd->minor >= 0)
 		memo_remove(vd->minor);
 	else if (next == VD_PAUSED || next == VD_RESUMING)
@@ -332,6 +334,8 @@ int vdisk_opened(struct vdisk *vd, const struct msg *m)
 		key_fds_move(&vd->keys, &vd->new_keys);
 		vd->revival.keyless = false;
 	}
+	if (vd->keys.n)
+		keys_back_ask(vd);
 	vd->failed_resume = false;
 	vd->revival.unclean = vd->revival.unlocked = false;
 	vd->revival.since_ns = loop_now(ctl.loop);

@@ -267,23 +267,51 @@ static int no_key(struct luks_header *h)
 	return luks_refuse(h, -EKEYREJECTED, "no passphrase given opens it");
 }
 
-static int unlock(struct luks_header *h, const struct luks_io *io,
-		  const struct td_secret *secrets, unsigned n_secrets,
-		  struct crypt **c)
+/* Is one of the secrets the key of the data: in a->key. */
+static int try_data_keys(const struct luks_header *h, const struct td_env *env,
+			 struct attempt *a)
 {
-	size_t bytes = attempt_bytes(h->data.key_len);
-	struct attempt *a = secret_new(bytes);
 	int err = -EKEYREJECTED;
 
-	if (!a)
-		return luks_refuse(h, -ENOMEM, "no memory");
+	for (unsigned k = 0; k < env->n_secrets && err == -EKEYREJECTED; k++) {
+		if (env->secrets[k].len != h->data.key_len)
+			continue;
+		memcpy(a->key, env->secrets[k].bytes, h->data.key_len);
+		err = verify(h, a);
+	}
+	return err;
+}
+
+static int try_slots(struct luks_header *h, const struct luks_io *io,
+		     struct td_env *env, struct attempt *a)
+{
+	const struct td_secret key = { a->key, h->data.key_len };
+	int err = -EKEYREJECTED;
+
 	for (unsigned i = 0; i < h->n_slots; i++) {
 		struct luks_slot *s = &h->slots[i];
 
-		for (unsigned k = 0; k < n_secrets && err == -EKEYREJECTED; k++)
+		for (unsigned k = 0; k < env->n_secrets && err == -EKEYREJECTED; k++)
 			if (s->active && !s->skip[0])
-				err = try_slot(h, io, s, &secrets[k], a);
+				err = try_slot(h, io, s, &env->secrets[k], a);
 	}
+	if (!err && env->key_found)
+		env->key_found(env, &key);
+	return err;
+}
+
+static int unlock(struct luks_header *h, const struct luks_io *io,
+		  struct td_env *env, struct crypt **c)
+{
+	size_t bytes = attempt_bytes(h->data.key_len);
+	struct attempt *a = secret_new(bytes);
+	int err;
+
+	if (!a)
+		return luks_refuse(h, -ENOMEM, "no memory");
+	err = try_data_keys(h, env, a);
+	if (err == -EKEYREJECTED)
+		err = try_slots(h, io, env, a);
 	if (err == -EKEYREJECTED)
 		err = no_key(h);
 	else if (!err)
@@ -380,8 +408,7 @@ int crypt_luks_about(const struct luks_io *io, struct luks_about *a, char *why,
 	return err;
 }
 
-int crypt_luks_open(const struct luks_io *io, bool detached,
-		    const struct td_secret *secrets, unsigned n_secrets,
+int crypt_luks_open(const struct luks_io *io, bool detached, struct td_env *env,
 		    const struct luks_limits *limits, struct luks_info *info,
 		    struct crypt **c, char *why, size_t why_len)
 {
@@ -392,11 +419,11 @@ int crypt_luks_open(const struct luks_io *io, bool detached,
 	*c = NULL;
 	if (!h)
 		return err;
-	if (!err && !n_secrets)
+	if (!err && !env->n_secrets)
 		err = luks_refuse(h, -ENOKEY, "it is encrypted, and no passphrase "
 				  "was given");
 	if (!err)
-		err = unlock(h, io, secrets, n_secrets, c);
+		err = unlock(h, io, env, c);
 	h->info.version = h->version;
 	*info = h->info;
 	free(h);

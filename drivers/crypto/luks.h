@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct crypt;
+struct td_env;
 struct td_secret;
 
 /* Where a header is: offsets are of the header's own start.  Slots are 0 or
@@ -41,12 +42,12 @@ struct luks_info {
 	const char *note;	/* what the owner should hear of, or NULL */
 };
 
-/* Read and check the header, try every passphrase on every slot.  A header may be
- * without a payload of its own (qcow2): `detached`.
+/* Read and check the header; try every secret of env as the key of the data, then as a
+ * passphrase on every slot: what a passphrase has found, env->key_found() is told.  A
+ * header may be without a payload of its own (qcow2): `detached`.
  * 0; -EKEYREJECTED: no passphrase opens a slot; -ENOKEY: there are none to try;
  * -EINVAL, -EOPNOTSUPP, -EIO, -ENOMEM: `why` then says what is wrong. */
-int crypt_luks_open(const struct luks_io *io, bool detached,
-		    const struct td_secret *secrets, unsigned n_secrets,
+int crypt_luks_open(const struct luks_io *io, bool detached, struct td_env *env,
 		    const struct luks_limits *limits, struct luks_info *info,
 		    struct crypt **c, char *why, size_t why_len);
 

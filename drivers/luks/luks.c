@@ -164,14 +164,13 @@ static void run_open(struct worker_job *j)
 {
 	struct luks_req *q = container_of(j, struct luks_req, job);
 	struct luks *l = q->l;
-	struct td_env *e = l->node->env;
 	const struct luks_io io = {
 		.read = header_read, .arg = l->node->child,
 		.bytes = l->node->child->size,
 	};
 
-	q->err = crypt_luks_open(&io, false, e->secrets, e->n_secrets, NULL,
-				 &l->info, &l->crypt, l->why, sizeof(l->why));
+	q->err = crypt_luks_open(&io, false, l->node->env, NULL, &l->info, &l->crypt,
+				 l->why, sizeof(l->why));
 }
 
 /* The disk is what of the file is behind the header, or less if that says so. */

@@ -74,15 +74,14 @@ static int luks_read(void *arg, uint64_t off, void *buf, size_t len)
 static int open_luks(struct sparse *s, const struct qcow2_header *h,
 		     struct crypt **c, char *why, size_t why_len)
 {
-	const struct td_env *env = sparse_node(s)->env;
 	struct luks_at at = { s, h->crypto_offset };
 	const struct luks_io io = {
 		.read = luks_read, .arg = &at, .bytes = h->crypto_length,
 	};
 	struct luks_info info;
 
-	return crypt_luks_open(&io, true, env->secrets, env->n_secrets, NULL, &info,
-			       c, why, why_len);
+	return crypt_luks_open(&io, true, sparse_node(s)->env, NULL, &info, c, why,
+			       why_len);
 }
 
 static int open_crypt(struct sparse *s, const struct qcow2_header *h)

@@ -167,6 +167,13 @@ if qemu_img_luks create -q --object "secret,id=k,file=$T/key" -f luks \
 	-o key-secret=k,iter-time=10 "$T/luks.img" 16M; then
 	create "luks:$T/luks.img" --key-file "$T/key"
 	io 'write -P 3 0 64k'
+	# No passphrase opens it again: what has been found with it once does.
+	data_key() { [ "$(readlink /proc/"$CTL_PID"/fd/* | grep -c '^/memfd:key')" = 2 ]; }
+	wait_for 5 data_key || fail "the key of the data is not kept"
+	dd if=/dev/zero of="$T/luks.img" bs=4k seek=1 count=1 conv=notrunc,fsync status=none
+	cp "$T/luks.img" "$T/locked.img"
+	refuse any tap-ctl create -a "luks:$T/locked.img" --key-file "$T/key"
+	[[ $ERR == *"no passphrase"* ]] || fail "$ERR"
 	slay "$MINOR"
 	io 'read -P 3 0 64k'
 	tap-ctl pause -m "$MINOR" && rest && slay "$MINOR" paused

@@ -41,12 +41,13 @@ static void open_it(const unsigned char *bytes, size_t len, bool detached)
 	const struct luks_limits limits = { .iterations = 100, .memory_kib = 64,
 					    .work_kib = 256 };
 	const struct td_secret s = { (const unsigned char *)"sesame", 6 };
+	struct td_env env = { .secrets = &s, .n_secrets = 1 };
 	struct given g = { bytes, len, FILE_BYTES };
 	const struct luks_io io = { .read = get, .arg = &g, .bytes = FILE_BYTES };
 	struct luks_info info;
 	char why[256] = "", buf[4096] = { 0 };
 	struct crypt *c;
-	int err = crypt_luks_open(&io, detached, &s, 1, &limits, &info, &c, why,
+	int err = crypt_luks_open(&io, detached, &env, &limits, &info, &c, why,
 				  sizeof(why));
 
 	ASSERT(!err == !!c);

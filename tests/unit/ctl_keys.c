@@ -121,7 +121,7 @@ static void tap_says(int status)
 	rig_turn();
 }
 
-/* Open with a key, up to the end. */
+/* Open with a key, up to the end: the tapdisk is asked for what that has found. */
 static void open_with(const char *k)
 {
 	send_ctl(TAP_CTL_KEY, 1, NULL, key(k));
@@ -130,6 +130,7 @@ static void open_with(const char *k)
 	asked(TAP_PARAMS, 1, k);
 	tap_says(0);
 	answered(2, 0, "");
+	asked(TAP_KEYS, 0, "");
 }
 
 static void test_keys_go_with_the_next_open_in_order(void **state)
@@ -337,9 +338,6 @@ static void test_they_come_back_whichever_is_first(void **state)
 	/* More than it had said, or for another time. */
 	give(id, key("three"));
 	has(2, "onetwo");
-	r.vd->revival.keyless = false;
-	keys_back_ask(r.vd);			/* nothing lacks */
-	assert_int_equal(read_msg(r.tap_rd, &r.tap_in, &got), 0);
 }
 
 static void test_what_comes_back_is_checked(void **state)
@@ -388,8 +386,44 @@ static void test_those_of_a_later_open_stay(void **state)
 	asked(TAP_RESUME, 1, "new");
 	tap_says(0);
 	answered(5, 0, "");
+	give(id, key("old"));
 	tell_number(id, 1);
 	has(1, "new");
+}
+
+static void test_what_an_open_finds_is_kept_with_them(void **state)
+{
+	uint32_t id;
+
+	(void)state;
+	open_with("a");
+	id = got.hdr->id;
+	give(id, key("a"));
+	give(id, key("data"));
+	assert_int_equal(r.vd->keys.n, 1);	/* not before it says that is all */
+	tell_number(id, 2);
+	has(2, "adata");
+	send_ctl(TAP_CTL_CLOSE, 3, "", -1);
+	asked(TAP_CLOSE, 0, "");
+	tap_says(0);
+	assert_int_equal(count_fds(), fds_before);
+}
+
+static void test_none_are_taken_of_what_is_closed(void **state)
+{
+	uint32_t id;
+
+	(void)state;
+	open_with("a");
+	id = got.hdr->id;
+	give(id, key("a"));
+	send_ctl(TAP_CTL_CLOSE, 3, "", -1);
+	asked(TAP_CLOSE, 0, "");
+	tap_says(0);
+	tell_number(id, 1);
+	give(id, key("a"));
+	assert_int_equal(r.vd->keys.n, 0);
+	assert_int_equal(count_fds(), fds_before);
 }
 
 static void test_a_death_ends_the_giving(void **state)
@@ -428,6 +462,8 @@ int main(void)
 		TEST(test_they_come_back_whichever_is_first),
 		TEST(test_what_comes_back_is_checked),
 		TEST(test_those_of_a_later_open_stay),
+		TEST(test_what_an_open_finds_is_kept_with_them),
+		TEST(test_none_are_taken_of_what_is_closed),
 		TEST(test_a_death_ends_the_giving),
 		TEST(test_unasked_keys_are_a_flood),
 	};

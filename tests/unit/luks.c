@@ -30,6 +30,20 @@ static struct luks_mem make(const struct luks_format *f, const char *pass)
 	return m;
 }
 
+/* What the last open has found. */
+static struct {
+	unsigned char key[64];
+	size_t len;
+} learned;
+
+static void key_found(struct td_env *e, const struct td_secret *key)
+{
+	(void)e;
+	assert_true(key->len <= sizeof(learned.key) && !learned.len);
+	memcpy(learned.key, key->bytes, key->len);
+	learned.len = key->len;
+}
+
 static int open_with(struct luks_mem *m, bool detached, const struct td_secret *s,
 		     unsigned n, struct luks_info *info)
 {
@@ -37,12 +51,14 @@ static int open_with(struct luks_mem *m, bool detached, const struct td_secret *
 	const struct luks_limits l = { .iterations = 20000, .memory_kib = 4096,
 				       .work_kib = 65536 };
 	struct luks_io io = luks_mem_io(m);
+	struct td_env env = { .secrets = s, .n_secrets = n, .key_found = key_found };
 	struct luks_info mine;
 	struct crypt *c;
 	int err;
 
 	memset(why, 0, sizeof(why));
-	err = crypt_luks_open(&io, detached, s, n, &l, info ? info : &mine, &c, why,
+	learned.len = 0;
+	err = crypt_luks_open(&io, detached, &env, &l, info ? info : &mine, &c, why,
 			      sizeof(why));
 	assert_true(!err == !!c);
 	assert_true(!err || why[0]);
@@ -93,6 +109,33 @@ static void what_was_made_opens(void **state)
 		says("no passphrase given opens it");
 		assert_int_equal(open_with(&m, false, NULL, 0, NULL), -ENOKEY);
 		says("no passphrase was given");
+		free(m.bytes);
+	}
+}
+
+/* It opens what a passphrase does, and nothing like it does. */
+static void the_key_of_the_data_opens_by_itself(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+		struct luks_mem m = make(&formats[i], "right");
+		unsigned char data[64];
+		struct td_secret s[] = { luks_secret("wrong"), { data, 0 } };
+		struct luks_io io = luks_mem_io(&m);
+		struct luks_about about;
+
+		assert_int_equal(open_mem(&m), 0);
+		s[1].len = learned.len;
+		memcpy(data, learned.key, learned.len);
+		/* No passphrase opens it any more. */
+		assert_int_equal(crypt_luks_about(&io, &about, why, sizeof(why)), 0);
+		memset(m.bytes + about.slot[0].at, 0, 4096);
+		assert_int_equal(open_mem(&m), -EKEYREJECTED);
+		assert_int_equal(open_with(&m, false, s, 2, NULL), 0);
+		assert_int_equal(learned.len, 0);		/* that is nothing new */
+		data[s[1].len - 1] ^= 1;
+		assert_int_equal(open_with(&m, false, s, 2, NULL), -EKEYREJECTED);
+		assert_int_equal(learned.len, 0);
 		free(m.bytes);
 	}
 }
@@ -437,6 +480,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_made_opens),
+		cmocka_unit_test(the_key_of_the_data_opens_by_itself),
 		cmocka_unit_test(a_header_without_data_opens),
 		cmocka_unit_test(impossible_formats_are_refused),
 		cmocka_unit_test(headers_of_version_1_that_lie_are_refused),
