@@ -131,7 +131,7 @@ enum tap_type {
 				 * payload ends it */
 };
 
-/* Open flags of TAP_PARAMS, TAP_RESUME, tap_verb and tap_disk. */
+/* Open flags of PARAMS, RESUME, HOLD, HELLO_RSP, tap_verb and tap_disk. */
 enum tap_open_flag {
 	TAP_OPEN_RDONLY		= 1u << 0,
 	TAP_OPEN_NO_DIRECT	= 1u << 1,
@@ -141,7 +141,7 @@ enum tap_open_flag {
 						 * the redo log holds */
 	TAP_OPEN_UNLOCKED	= 1u << 3,	/* with RECOVER: no lock has kept
 						 * others off its files since then */
-	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS and RESUME: how many
+	TAP_OPEN_KEYS		= 31u << 16,	/* of PARAMS, RESUME, HOLD: how many
 						 * TAP_FD_KEY belong to it; of
 						 * HELLO_RSP: how many it has */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
@@ -180,7 +180,7 @@ struct tap_newdev {
 /* What a disk is whose tapdisk has died. */
 struct tap_hold {
 	struct tap_img img;
-	uint32_t flags;		/* TAP_OPEN_RDONLY, TAP_OPEN_NO_DIRECT */
+	uint32_t flags;		/* TAP_OPEN_RDONLY, TAP_OPEN_NO_DIRECT, TAP_OPEN_KEYS */
 	uint32_t pad;
 	char spec[];		/* to the end of the payload, <= TAP_TEXT_MAX */
 };
@@ -210,7 +210,7 @@ struct tap_hello_rsp {
 	int32_t pid;
 	int32_t minor;		/* -1: none */
 	uint32_t state;		/* TAP_ST_* */
-	uint32_t flags;		/* TAP_OPEN_* of the disk */
+	uint32_t flags;		/* TAP_OPEN_* of the disk, TAP_OPEN_KEYS */
 	uint32_t created;	/* of tap_newdev */
 	uint32_t pad;
 	struct tap_img img;	/* zeroes unless open */
@@ -264,7 +264,7 @@ enum tap_fd_kind {
 	TAP_FD_FILE	= 1,	/* answers TAP_FILE of that id */
 	TAP_FD_RING	= 2,	/* listening socket of ring clients */
 	TAP_FD_NBD	= 3,	/* listening socket of NBD clients */
-	TAP_FD_KEY	= 4,	/* a key for the PARAMS or RESUME of that id; a
+	TAP_FD_KEY	= 4,	/* a key for the PARAMS, RESUME, HOLD of that id; a
 				 * RESUME without keys has those of before.  From
 				 * tapdisk: one that the KEYS of that id asked for */
 	TAP_FD_JOURNAL	= 5,	/* before PARAMS: RUNDIR/journalN, for reading and
@@ -295,7 +295,7 @@ struct tap_journal_head {
 struct tap_fd_msg {
 	uint32_t magic;		/* TAP_MAGIC */
 	uint32_t kind;		/* enum tap_fd_kind */
-	uint32_t id;		/* of the TAP_FILE, PARAMS, RESUME, KEYS; else 0 */
+	uint32_t id;		/* of TAP_FILE, PARAMS, RESUME, HOLD, KEYS; else 0 */
 	uint32_t domid;		/* of XENSTAT; else 0 */
 };
 

@@ -279,6 +279,8 @@ static void forget_daemon(struct control *c)
 	c->daemons++;
 	c->newdev_id = 0;
 	c->waiting.type = 0;
+	if (!c->ops)		/* else they are being used */
+		keyring_forget(&c->keys);
 	drop_sockets(c);
 	msg_queue_free(&c->queue);
 	files_lost(c->files);
@@ -401,16 +403,29 @@ static void do_hold(struct control *c, const struct msg *m)
 	char spec[TAP_TEXT_MAX + 1];
 	struct tap_hold h;
 	struct disk_shape shape;
+	uint32_t id = m->hdr->id;
+	const char *why = NULL;
+	unsigned n;
 	int err = -EINVAL;
 
 	memcpy(&h, m->body, sizeof(h));
+	n = (h.flags & TAP_OPEN_KEYS) >> TAP_OPEN_KEYS_SHIFT;
 	shape = (struct disk_shape){ h.img.bytes, h.img.phys_size, h.img.caps };
-	if (!msg_text(m, sizeof(h), spec, sizeof(spec)) && c->minor < 0)
-		err = disk_hold(c->disk, spec, node_flags(h.flags), &shape);
+	files_drain(c->files);
+	if (!keyring_complete(&c->keys, id, n)) {
+		err = -EIO;
+		why = "its keys have not come";
+	} else if (!msg_text(m, sizeof(h), spec, sizeof(spec)) && c->minor < 0) {
+		err = keyring_use(&c->keys, id, n, false);
+		why = c->keys.why;
+		if (!err)
+			err = disk_hold(c->disk, spec, node_flags(h.flags), &shape);
+		keyring_settle(&c->keys, !err);
+	}
 	if (err)
-		reply_err(c, TAP_HOLD, m->hdr->id, err, NULL);
+		reply_err(c, TAP_HOLD, id, err, why);
 	else
-		reply(c, TAP_HOLD, m->hdr->id, NULL, 0);
+		reply(c, TAP_HOLD, id, NULL, 0);
 }
 
 static unsigned keys_of(const struct params *p)

@@ -100,6 +100,13 @@ void keyring_settle(struct keyring *k, bool opened)
 	show(k, &k->now);
 }
 
+void keyring_forget(struct keyring *k)
+{
+	wipe(&k->next);
+	k->id = 0;
+	k->err = 0;
+}
+
 void keyring_wipe(struct keyring *k)
 {
 	take_found(k, false);

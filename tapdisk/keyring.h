@@ -23,7 +23,7 @@ struct keyring {	/* zeroed but for env */
 	struct key_set now, next;
 	int found[KEYS_MAX];	/* memfds of what an open has found */
 	unsigned n_found;
-	uint32_t id;		/* of the open that `next` is for */
+	uint32_t id;		/* of the open (or HOLD) that `next` is for */
 	int err;		/* why one of them could not be taken */
 	const char *why;	/* NULL: as strerror says */
 };
@@ -39,6 +39,8 @@ int keyring_use(struct keyring *k, uint32_t id, unsigned n, bool resume);
 void keyring_settle(struct keyring *k, bool opened);
 /* td_env.key_found's work: from any thread, while an open runs. */
 void keyring_found(struct keyring *k, const struct td_secret *key);
+/* What has come for an open that will not be asked for. */
+void keyring_forget(struct keyring *k);
 void keyring_wipe(struct keyring *k);
 
 #endif

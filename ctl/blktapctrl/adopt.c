@@ -244,6 +244,18 @@ static bool unpausing(struct vdisk *vd, const struct tap_hello_rsp *h,
 	return true;
 }
 
+/* What it tells of them is true where it has, or had, an image. */
+static void ask_keys(struct vdisk *vd, const struct tap_hello_rsp *h)
+{
+	bool some = h->flags & TAP_OPEN_KEYS;
+
+	if (vd->state == VD_CLOSED || vd->state == VD_IDLE || vd->state == VD_OPENING)
+		return;
+	vd->revival.keyless = some && !vd->keys.n;
+	if (some)
+		keys_back_ask(vd);
+}
+
 static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		    const char *spec)
 {
@@ -255,7 +267,10 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 	if (first && half_revived(vd, h)) {
 		log_info("%s: its tapdisk %d is half of a replacement: ending it",
 			 vdisk_name(vd), vd->pid);
-		proc_kill(vd);
+		if (h->flags & TAP_OPEN_KEYS && !vd->keys.n)
+			keys_back_ask_and_end(vd);	/* it alone has them */
+		else
+			proc_kill(vd);
 		return;
 	}
 	if (state >= 0)
@@ -273,6 +288,7 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 	vd->created = h->created;
 	if ((int)vd->state != state)
 		vdisk_enter(vd, (enum vdisk_state)state);
+	ask_keys(vd, h);
 	half = vd->minor >= 0 && names_marker_creating(vd->minor);
 	if (vd->minor >= 0)
 		names_compat_nbd(vd->pid, vd->minor, true);
@@ -291,10 +307,6 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		vd->revival.unclean = false;
 	if (vd->state == VD_RUNNING || vd->state == VD_PAUSED) {
 		broker_adopt(vd);
-		if (h->flags & TAP_OPEN_KEYS && !vd->keys.n)
-			vd->revival.keyless = true;
-		if (vd->revival.keyless && !vd->keys.n)
-			keys_back_ask(vd);
 		memo_write(vd, false);
 	}
 	vd->revival.since_ns = loop_now(ctl.loop);

@@ -412,7 +412,8 @@ static void on_fd(struct loop_fd *f, uint32_t events)
 	if (!c->greeted) {
 		greet(c);
 	} else if (key >= 0 && n == sizeof(fm) && fm.magic == TAP_MAGIC &&
-		   fm.kind == TAP_FD_KEY) {
+		   fm.kind == TAP_FD_KEY &&
+		   !(mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
 		asked = c->ops->key(c, fm.id, key);
 		key = -1;
 	}

@@ -33,22 +33,6 @@ void key_fds_move(struct key_fds *to, struct key_fds *from)
 	from->n = 0;
 }
 
-int key_fds_copy(struct key_fds *to, const struct key_fds *from)
-{
-	for (unsigned i = 0; i < from->n; i++) {
-		int fd = fcntl(from->fd[i], F_DUPFD_CLOEXEC, 3);
-
-		if (fd < 0) {
-			int err = -errno;
-
-			key_fds_close(to);
-			return err;
-		}
-		to->fd[to->n++] = fd;
-	}
-	return 0;
-}
-
 void key_fds_close(struct key_fds *k)
 {
 	while (k->n)

@@ -5,25 +5,43 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "ctl.h"
+#include "proc.h"
 #include "vdisk.h"
 
 #define WHY_MAX 256
+#define AGAIN_NS (5 * NS_PER_S)	/* and how long it may take */
 
 static bool lacking(const struct vdisk *vd)
 {
 	return vd->revival.keyless && !vd->keys.n;
 }
 
+static void let_go(struct vdisk *vd)
+{
+	if (!vd->keys_back.last)
+		return;
+	vd->keys_back.last = false;
+	proc_kill(vd);
+}
+
 static void stop(struct vdisk *vd, const char *why)
 {
-	if (lacking(vd))
-		log_warn("%s: its tapdisk does not give its keys back, and is not "
-			 "replaced if it dies: %s", vdisk_name(vd), why);
-	else
+	struct keys_back *b = &vd->keys_back;
+
+	if (!lacking(vd))
 		log_dbg(LOG_CTL, "%s: it has no other keys: %s", vdisk_name(vd), why);
+	else if (!b->told)
+		log_warn("%s: its tapdisk does not give its keys back, and is not "
+			 "replaced if it dies: %s; asking on", vdisk_name(vd), why);
+	b->told |= lacking(vd);
 	keys_back_drop(vd);
+	let_go(vd);
+	if (lacking(vd) && chan_is_open(&vd->chan))
+		loop_timer_set(ctl.loop, &b->again, AGAIN_NS);
 }
 
 static void complete(struct vdisk *vd)
@@ -35,8 +53,9 @@ static void complete(struct vdisk *vd)
 	if (lacking(vd))
 		log_info("%s: has its keys again", vdisk_name(vd));
 	key_fds_move(&vd->keys, &b->got);
-	vd->revival.keyless = false;
+	vd->revival.keyless = b->told = false;
 	keys_back_drop(vd);
+	let_go(vd);
 }
 
 static void number_told(struct call *call, int err, const struct msg *m)
@@ -63,8 +82,19 @@ static void number_told(struct call *call, int err, const struct msg *m)
 	}
 }
 
+static void in_time(struct loop_timer *t)
+{
+	struct vdisk *vd = container_of(t, struct vdisk, keys_back.again);
+
+	if (vd->keys_back.open)
+		stop(vd, "it takes too long");
+	else if (lacking(vd) && chan_is_open(&vd->chan))
+		keys_back_ask(vd);
+}
+
 void keys_back_init(struct vdisk *vd)
 {
+	loop_timer_init(&vd->keys_back.again, in_time);
 	vd->keys_back.want = -1;
 	list_init(&vd->keys_back.call.link);
 	vd->keys_back.call.done = number_told;
@@ -77,10 +107,18 @@ void keys_back_ask(struct vdisk *vd)
 
 	keys_back_drop(vd);
 	err = chan_call(&vd->chan, &b->call, TAP_KEYS, NULL, 0);
-	if (err)
+	if (err) {
 		stop(vd, strerror(-err));
-	else
-		b->open = true;
+		return;
+	}
+	b->open = true;
+	loop_timer_set(ctl.loop, &b->again, AGAIN_NS);
+}
+
+void keys_back_ask_and_end(struct vdisk *vd)
+{
+	vd->keys_back.last = true;
+	keys_back_ask(vd);
 }
 
 bool keys_back_take(struct vdisk *vd, uint32_t id, int fd)
@@ -106,6 +144,7 @@ void keys_back_drop(struct vdisk *vd)
 
 	key_fds_close(&b->got);
 	chan_forget(&b->call);
+	loop_timer_clear(&b->again);
 	b->want = -1;
 	b->open = false;
 }

@@ -13,19 +13,26 @@
 
 #include "chan.h"
 #include "keys.h"
+#include "loop/loop.h"
 
 struct vdisk;
 
 struct keys_back {
 	struct call call;
 	bool open;		/* asked for, and not all here */
+	bool told;		/* that it does not give them */
+	bool last;		/* half of a replacement: it ends when it has given them */
+	struct loop_timer again;	/* for those that we lack */
 	int want;		/* how many; -1: not said yet */
 	struct key_fds got;
 };
 
 void keys_back_init(struct vdisk *vd);
-/* Ask for them: its image, which is open or paused, needs keys. */
+/* Ask for them: its image, which is open or paused, needs keys.  If we have none it is
+ * asked until it gives them. */
 void keys_back_ask(struct vdisk *vd);
+/* The same, and end it then, or when it does not give them in time. */
+void keys_back_ask_and_end(struct vdisk *vd);
 /* One has come, fd is ours.  False: nobody asked for it. */
 bool keys_back_take(struct vdisk *vd, uint32_t id, int fd);
 /* What has not come is no more waited for: they would be of another open. */

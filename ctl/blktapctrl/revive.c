@@ -186,7 +186,7 @@ static bool may(struct vdisk *vd)
 	if (!revive_could(vd->spec))
 		why = "it was in memory alone";
 	else if (vd->revival.keyless && !vd->keys.n)
-		why = "its keys went with the daemon that had them";
+		why = "nobody has its keys any more (close it, and open it with them)";
 	else if (fd == -ENOENT && policy_has_tables(vd->spec))
 		why = "it has no redo log";
 	if (fd >= 0)
@@ -415,8 +415,16 @@ static void ask_hold(struct vdisk *vd)
 		char room[sizeof(struct tap_hold) + TAP_TEXT_MAX];
 	} body;
 	size_t len = strlen(vd->spec);
+	int err = key_fds_send(&vd->keys, &vd->chan);
 
-	body.h = (struct tap_hold){ .img = vd->img, .flags = vd->flags };
+	if (err) {
+		not_asked(vd, "pass its keys", err);
+		return;
+	}
+	body.h = (struct tap_hold){
+		.img = vd->img,
+		.flags = vd->flags | vd->keys.n << TAP_OPEN_KEYS_SHIFT,
+	};
 	memcpy(body.h.spec, vd->spec, len);
 	ask(vd, TAP_HOLD, &body, sizeof(body.h) + len);
 }

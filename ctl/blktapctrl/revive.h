@@ -7,8 +7,8 @@
  *     unless it was paused: RESUME with TAP_OPEN_RECOVER, from the duplicates of
  *     its files -> RUNNING or PAUSED, and the call that had no answer is made again
  *
- * Not replaced are disks in memory alone, those whose keys went with another
- * daemon, what is killed by us or half made, and what ended in order, by SIGTERM
+ * Not replaced are disks in memory alone, those whose keys nobody has any
+ * more, what is killed by us or half made, and what ended in order, by SIGTERM
  * (its journal says so); nor with --no-restart.
  *
  * R1  The new process starts when the old one cannot write any more (revive.c).

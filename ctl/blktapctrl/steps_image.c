@@ -41,11 +41,7 @@ int image_ask(struct vdisk *vd, uint16_t type, const char *spec, int during,
 	if (err)
 		return err;
 	*what = "pass its keys";
-	/* A successor has none yet. */
-	if (type == TAP_RESUME && !vd->new_keys.n && r->restarts)
-		err = key_fds_copy(&vd->new_keys, &vd->keys);
-	if (!err)
-		err = key_fds_send(&vd->new_keys, &vd->chan);
+	err = key_fds_send(&vd->new_keys, &vd->chan);
 	if (err)
 		return err;
 	*what = NULL;

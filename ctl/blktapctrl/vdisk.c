@@ -168,7 +168,8 @@ void vdisk_enter(struct vdisk *vd, enum vdisk_state next)
 	/* Only what has an image, or may soon have one, holds files. */
 	if (next == VD_CLOSED || next == VD_PAUSED)
 		broker_close(vd);
-	if (next == VD_CLOSED) {
+	if (next == VD_CLOSED) {	/* by whatever way */
+		vd->revival.unclean = vd->revival.keyless = false;
 		key_fds_close(&vd->keys);
 		keys_back_drop(vd);
 	}
@@ -348,7 +349,6 @@ static void has_closed(struct vdisk *vd)
 {
 	memset(&vd->img, 0, sizeof(vd->img));
 	vd->failed_resume = false;
-	vd->revival.unclean = vd->revival.keyless = false;
 	vdisk_enter(vd, VD_CLOSED);
 }
 

@@ -189,6 +189,9 @@ if qemu_img_luks create -q --object "secret,id=k,file=$T/key" -f luks \
 	kill_ctl KILL; start
 	wait_for 5 has_keys 2 || fail "no keys of a paused disk"
 	rest && slay "$MINOR" paused
+	# The one in its place has them too, and gives them.
+	kill_ctl KILL; start
+	wait_for 5 has_keys 3 || fail "no keys of a disk that was replaced while it was paused"
 	tap-ctl unpause -m "$MINOR" || fail "unpause with the keys of before"
 	io 'read -P 3 0 64k'
 	luks=$MINOR
@@ -229,7 +232,7 @@ URI="nbd+unix:///?socket=$RUN/nbd$run.sock"
 io 'read -P 4 8M 64k'
 tap-ctl unpause -m "$ro" || fail "unpause"
 [ "$(tap-ctl stats -p "$first" -m "$run" | jq .minor)" = "$run" ] || fail "its pid is forgotten"
-[ -z "${luks:-}" ] || { grep -q "disk $luks: its tapdisk is not replaced: its keys" "$T/ctl.log" ||
+[ -z "${luks:-}" ] || { grep -q "disk $luks: its tapdisk is not replaced: nobody has its keys" "$T/ctl.log" ||
 	fail "the encrypted one: $(tap-ctl list)"; }
 # ... also when the daemon died as it was about to.
 has_one() { [ "$(pid_of "$run")" -gt 0 ]; }

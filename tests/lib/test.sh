@@ -148,7 +148,7 @@ gone() { ! kill -0 "$1" 2>/dev/null; }
 # for each takes seconds where there are many, and what a test does next comes late.)
 tapdisk_pids()
 {
-	grep -lsaP "^[^\\0]*tapdisk\\0(.*\\0)?--rundir\\0\\Q$RUN\\E\\0" \
+	LC_ALL=C grep -lsaP "^[^\\0]*tapdisk\\0(.*\\0)?--rundir\\0\\Q$RUN\\E\\0" \
 		/proc/[0-9]*/cmdline | cut -d/ -f3
 }
 

@@ -1,5 +1,7 @@
 /* The control channel of one tapdisk, the daemon played by the test: messages on the
  * pipe and descriptors on the socket belong together, whichever is noticed first. */
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +17,9 @@
 
 #include <cmocka.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
+#include "base/keys.h"
 #include "control.h"
 #include "disk/disk.h"
 #include "fake_disk.h"
@@ -55,7 +59,8 @@ static void say(uint16_t type, uint32_t id, const void *body, size_t len)
 {
 	struct msg_out o;
 
-	memcpy(o.body, body, len);
+	if (len)
+		memcpy(o.body, body, len);
 	msg_seal(&o, type, 0, id, 0, (uint32_t)len);
 	assert_int_equal(write(to, &o, msg_size(&o)), msg_size(&o));
 }
@@ -240,6 +245,133 @@ static void half_of_a_newdev_is_forgotten(void **state)
 	answer(TAP_NEWDEV_RSP, 0);
 }
 
+/* --- keys */
+
+static unsigned fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static void pass_key(uint32_t id, const char *text)
+{
+	const struct td_secret s = { (const unsigned char *)text, strlen(text) };
+	struct tap_fd_msg m = { .magic = TAP_MAGIC, .kind = TAP_FD_KEY, .id = id };
+	int fd = keys_to_memfd(&s);
+
+	assert_int_equal(msg_send_fd(conn, &m, fd), 0);
+	close(fd);
+}
+
+static void say_hold(uint32_t id, unsigned keys)
+{
+	struct {
+		struct tap_hold h;
+		char spec[8];
+	} body = {
+		.h = { .img = { .bytes = MiB, .sector_size = 512, .phys_size = 512 },
+		       .flags = keys << TAP_OPEN_KEYS_SHIFT },
+		.spec = "ram:1M",
+	};
+
+	say(TAP_HOLD, id, &body, sizeof(body.h) + 6);
+}
+
+static unsigned keys_told(uint64_t epoch)
+{
+	const struct tap_hello_rsp *h;
+
+	say_hello(epoch);
+	h = answer(TAP_HELLO_RSP, 0);
+	return (h->flags & TAP_OPEN_KEYS) >> TAP_OPEN_KEYS_SHIFT;
+}
+
+/* It gives them to a daemon that asks, in order, as often as it does. */
+static void keys_are_given_back(void **state)
+{
+	unsigned before = fds();
+	uint32_t n;
+
+	(void)state;
+	pass_key(9, "one");
+	pass_key(9, "two");
+	say_hold(9, 2);
+	answer(TAP_HOLD_RSP, 0);
+	assert_int_equal(fds(), before + 2);
+	assert_int_equal(keys_told(2), 2);
+	for (uint32_t id = 5; id < 7; id++) {
+		char all[16] = "";
+
+		say(TAP_KEYS, id, NULL, 0);
+		memcpy(&n, answer(TAP_KEYS_RSP, 0), sizeof(n));
+		assert_int_equal(n, 2);
+		for (int i = 0; i < 2; i++) {
+			struct tap_fd_msg m;
+			int fd;
+
+			assert_int_equal(msg_recv_fd(conn, &m, &fd), 1);
+			assert_int_equal(m.kind, TAP_FD_KEY);
+			assert_int_equal(m.id, id);
+			assert_int_equal(pread(fd, all + strlen(all), 3, 0), 3);
+			close(fd);
+		}
+		assert_string_equal(all, "onetwo");
+	}
+	/* The disk ends, and they with it. */
+	say(TAP_CLOSE, 3, (uint32_t[]){ 0 }, 4);
+	answer(TAP_CLOSE_RSP, 0);
+	assert_int_equal(fds(), before);
+	assert_int_equal(keys_told(3), 0);
+}
+
+static void a_hold_without_its_keys_is_refused(void **state)
+{
+	(void)state;
+	pass_key(9, "one");
+	say_hold(9, 2);
+	answer(TAP_HOLD_RSP, -EIO);
+	assert_int_equal(keys_told(1), 0);
+}
+
+/* The next one's may have the same id. */
+static void keys_of_a_dead_daemon_are_forgotten(void **state)
+{
+	unsigned before = fds();
+
+	(void)state;
+	pass_key(9, "one");
+	turn();
+	assert_int_equal(fds(), before + 1);
+	assert_int_equal(keys_told(2), 0);
+	assert_int_equal(fds(), before);
+	pass_key(9, "two");
+	say_hold(9, 1);
+	answer(TAP_HOLD_RSP, 0);
+	assert_int_equal(keys_told(2), 1);
+}
+
+static void nobody_is_given_keys_behind_a_closed_door(void **state)
+{
+	char greeting;
+
+	(void)state;
+	pass_key(9, "one");
+	say_hold(9, 1);
+	answer(TAP_HOLD_RSP, 0);
+	close(conn);
+	turn();
+	say(TAP_KEYS, 5, NULL, 0);
+	answer(TAP_KEYS_RSP, -ENOTCONN);
+	conn = dial();
+	await(conn);
+	assert_int_equal(read(conn, &greeting, 1), 1);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, make, unmake)
@@ -249,6 +381,10 @@ int main(void)
 		TEST(a_dead_daemons_newdev_holds),
 		TEST(a_dead_daemons_sockets_are_heard),
 		TEST(half_of_a_newdev_is_forgotten),
+		TEST(keys_are_given_back),
+		TEST(a_hold_without_its_keys_is_refused),
+		TEST(keys_of_a_dead_daemon_are_forgotten),
+		TEST(nobody_is_given_keys_behind_a_closed_door),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

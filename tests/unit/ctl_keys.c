@@ -426,6 +426,16 @@ static void test_none_are_taken_of_what_is_closed(void **state)
 	assert_int_equal(count_fds(), fds_before);
 }
 
+/* What the memo said of an image that has been closed meanwhile. */
+static void test_what_is_adopted_as_closed_lacks_nothing(void **state)
+{
+	(void)state;
+	r.vd->state = VD_SILENT;
+	r.vd->revival.keyless = r.vd->revival.unclean = true;
+	vdisk_enter(r.vd, VD_CLOSED);
+	assert_false(r.vd->revival.keyless || r.vd->revival.unclean);
+}
+
 static void test_a_death_ends_the_giving(void **state)
 {
 	(void)state;
@@ -464,6 +474,7 @@ int main(void)
 		TEST(test_those_of_a_later_open_stay),
 		TEST(test_what_an_open_finds_is_kept_with_them),
 		TEST(test_none_are_taken_of_what_is_closed),
+		TEST(test_what_is_adopted_as_closed_lacks_nothing),
 		TEST(test_a_death_ends_the_giving),
 		TEST(test_unasked_keys_are_a_flood),
 	};
