@@ -10,10 +10,13 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <xenstore.h>
 
@@ -21,6 +24,7 @@
 #include "ctl.h"
 #include "loop/loop.h"
 
+#define XS_SOCKET "/var/run/xenstored/socket"
 #define PING_MS 1000
 #define EVENTS_MAX 4096
 #define TRANSACTIONS 12		/* tries of one */
@@ -268,13 +272,35 @@ static void serve(struct store *s)
 	}
 }
 
+/* There was a xenstored on this host, which has died.  libxenstore would take the
+ * kernel's device then, which waits for its answer for ever. */
+static bool is_dead(void)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX, .sun_path = XS_SOCKET };
+	const char *dir = getenv("XENSTORED_RUNDIR");
+	bool dead;
+	int fd;
+
+	if (getenv("XENSTORED_PATH"))	/* it takes nothing else */
+		return false;
+	if (dir)
+		snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/socket", dir);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	dead = connect(fd, (struct sockaddr *)&sun, sizeof(sun)) &&
+	       errno == ECONNREFUSED;
+	close(fd);
+	return dead;
+}
+
 static void *store_thread(void *arg)
 {
 	struct store s = { .t = XBT_NULL };
 
 	(void)arg;
 	for (;;) {
-		s.h = xs_open(0);
+		s.h = is_dead() ? NULL : xs_open(0);
 		if (s.h) {
 			tell(EV_UP, "", "");
 			serve(&s);
@@ -353,7 +379,7 @@ bool store_likely(void)
 	       !access("/sys/hypervisor/properties", F_OK) ||	/* Xen's alone */
 	       !access("/proc/xen/capabilities", F_OK) ||
 	       !access("/dev/xen", F_OK) ||
-	       !access("/var/run/xenstored/socket", F_OK);
+	       !access(XS_SOCKET, F_OK);
 }
 
 int store_start(const struct store_ops *ops)
