@@ -31,6 +31,7 @@ static int refuses;		/* what the n-th write of a job fails with ... */
 static unsigned refuses_at;
 static int no_store;		/* what every transaction fails with */
 static unsigned steps;
+static bool down;		/* the connection, as the loop knows */
 
 static unsigned slot_of(const char *key)
 {
@@ -107,6 +108,11 @@ int store_transaction(struct store *s, int (*fn)(struct store *s, void *arg),
 	return err;
 }
 
+bool store_is_up(void)
+{
+	return !down;
+}
+
 void store_submit(struct store_job *j)
 {
 	assert_null(submitted);
@@ -118,7 +124,7 @@ int store_watch(struct store *s, const char *path, const char *token)
 	(void)s;
 	(void)path;
 	(void)token;
-	return 0;
+	return no_store;
 }
 
 void store_unwatch(struct store *s, const char *path, const char *token)
@@ -192,6 +198,7 @@ static int set_up(void **state)
 	memset(kv, 0, sizeof(kv));
 	refuses = no_store = 0;
 	steps = 0;
+	down = false;
 	ctl.loop = loop_new();
 	dev = (struct xen_dev){ .kind = XK_TAP, .domid = 3, .devid = 51712 };
 	loop_timer_init(&dev.again, again);
@@ -368,6 +375,20 @@ static void a_read_that_fails_is_made_again(void **state)
 	}
 }
 
+/* There are steps that need no store: they wait for nothing else. */
+static void what_ends_without_a_store_is_a_step(void **state)
+{
+	(void)state;
+	down = true;
+	no_store = -ENOTCONN;
+	nodes_read(&dev);
+	run_job();
+	assert_true(dev.dirty && !dev.busy && !dev.seen && steps == 1);
+	nodes_watch(&dev);
+	run_job();
+	assert_true(dev.dirty && !dev.busy && !dev.watched && steps == 2);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -379,6 +400,7 @@ int main(void)
 		T(both_halves_go_and_no_more),
 		T(a_read_tells_both_halves),
 		T(a_read_that_fails_is_made_again),
+		T(what_ends_without_a_store_is_a_step),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

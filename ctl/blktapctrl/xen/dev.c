@@ -7,6 +7,9 @@
  * A device of a daemon before this one enters where its node stands.  GONE is for
  * good: a node that is made again meanwhile is another device's.
  *
+ * Without xenstore a device stays in its state, and does only what needs none: a
+ * connected one whose tapdisk was replaced has its rings taken up (I4).
+ *
  * While the rings are served the toolstack's wish to end (online 0, state 5)
  * changes nothing: the guest may still use its disk, and says when it does no more.
  */
@@ -35,22 +38,25 @@ static bool step_connected(struct xen_dev *d);
 static bool step_leaving(struct xen_dev *d);
 static bool step_closed(struct xen_dev *d);
 static void step_gone(struct xen_dev *d);
+static void alone_connected(struct xen_dev *d);
 
 static const struct {
 	const char *text;
 	unsigned to;
 	bool (*step)(struct xen_dev *d);	/* true: look again at once */
+	void (*alone)(struct xen_dev *d);	/* instead, without xenstore */
 } states[DEV_STATES] = {
 	[DEV_NEW]	 = { "new", B(WAIT) | B(CONNECTED) | B(CLOSED) | B(GONE),
-			     step_new },
+			     .step = step_new },
 	[DEV_WAIT]	 = { "waiting", B(CONNECTING) | B(CLOSED) | B(GONE),
-			     step_wait },
+			     .step = step_wait },
 	[DEV_CONNECTING] = { "connecting", B(WAIT) | B(CONNECTED) | B(LEAVING) |
-			     B(CLOSED), step_connecting },
-	[DEV_CONNECTED]	 = { "connected", B(LEAVING), step_connected },
+			     B(CLOSED), .step = step_connecting },
+	[DEV_CONNECTED]	 = { "connected", B(LEAVING), .step = step_connected,
+			     .alone = alone_connected },
 	[DEV_LEAVING]	 = { "leaving", B(WAIT) | B(CLOSED) | B(GONE),
-			     step_leaving },
-	[DEV_CLOSED]	 = { "closed", B(WAIT) | B(GONE), step_closed },
+			     .step = step_leaving },
+	[DEV_CLOSED]	 = { "closed", B(WAIT) | B(GONE), .step = step_closed },
 	[DEV_GONE]	 = { .text = "gone" },	/* step_gone(): nothing is read for it */
 };
 
@@ -148,8 +154,13 @@ void dev_touch(struct xen_dev *d)
 void dev_step(struct xen_dev *d)
 {
 	for (;;) {
-		if (d->busy || d->calling || !store_is_up())	/* I1 */
+		if (d->busy || d->calling)	/* I1 */
 			return;
+		if (!store_is_up()) {
+			if (states[d->state].alone)
+				states[d->state].alone(d);
+			return;
+		}
 		if (d->state == DEV_GONE) {
 			step_gone(d);
 			return;
@@ -335,11 +346,18 @@ static bool step_connected(struct xen_dev *d)
 	if (!vd || d->busy)
 		return false;
 	if (d->lost) {
-		if (d->front.err)
-			dev_enter(d, DEV_LEAVING);
-		else
+		if (d->known || !d->front.err) {
 			rings_connect(d, true);
-		return d->front.err;
+			return false;
+		}
+		dev_enter(d, DEV_LEAVING);
+		return true;
+	}
+	if (d->mapped && d->back.kthread != vd->pid) {
+		w = nodes_begin(d);
+		rings_names(d, vd, w);
+		nodes_send(w, XB_NONE, DEV_CONNECTED);
+		return false;
 	}
 	if (asked(d))
 		return false;
@@ -353,6 +371,15 @@ static bool step_connected(struct xen_dev *d)
 		nodes_send(w, XB_CONNECTED, DEV_CONNECTED);
 	}
 	return false;
+}
+
+static void alone_connected(struct xen_dev *d)
+{
+	const struct vdisk *vd = disk_of(d);
+
+	if (d->lost && d->known && vd && disk_has_image(vd) &&
+	    (d->own || disk_is_named(d)))
+		rings_connect(d, true);
 }
 
 static bool step_leaving(struct xen_dev *d)

@@ -18,6 +18,10 @@
  *     was read last.
  * I3  Nothing is ever written to a node that is not there any more: writes are
  *     transactions that look first.  A removed node stays removed.
+ * I4  What a tapdisk was asked to connect, and did (`rings', if known), is what
+ *     its successor is asked: what stands in xenstore by then does not matter, nor
+ *     whether there is one.  A daemon that has taken a device over knows nothing
+ *     of it, and reads.
  */
 #ifndef CTL_XEN_DEV_H
 #define CTL_XEN_DEV_H
@@ -80,6 +84,8 @@ struct xen_dev {
 	bool mapped;		/* its tapdisk serves them */
 	bool lost;		/* the tapdisk that did is no more */
 	bool broken;		/* stopped by the tapdisk */
+	bool known;		/* I4 */
+	struct tap_xen_connect rings;	/* known: as connected; else as asked */
 	uint64_t sectors;	/* as the frontend was told */
 	bool stat;		/* xentop's file is there, with that pid */
 	pid_t stat_pid;
@@ -147,6 +153,9 @@ void disk_orphans(void);	/* at all that a daemon before us may have left */
 /* rings.c */
 void rings_connect(struct xen_dev *d, bool again);
 void rings_disconnect(struct xen_dev *d);
+/* Which process serves it. */
+void rings_names(const struct xen_dev *d, const struct vdisk *vd,
+		 struct nodes_write *w);
 /* Keys of a connected device: features, geometry. */
 void rings_publish(struct xen_dev *d, const struct vdisk *vd,
 		   struct nodes_write *w);

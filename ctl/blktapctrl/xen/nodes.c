@@ -101,7 +101,8 @@ static void read_done(struct store_job *j)
 	}
 	err = j->err;
 	free(n);
-	if (!err)
+	/* Until the end of the connection is told of, reading again is of no use. */
+	if (!err || !store_is_up())
 		dev_step(d);
 }
 
@@ -335,7 +336,7 @@ static void watch_done(struct store_job *j)
 	else if (j->err != -ENOTCONN)
 		later(d);
 	free(n);
-	if (d->watched)
+	if (d->watched || !store_is_up())
 		dev_step(d);
 }
 

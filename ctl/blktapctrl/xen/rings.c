@@ -34,10 +34,10 @@ static void connect_failed(struct xen_dev *d, const char *why, bool died)
 {
 	char text[XEN_WHY_MAX];
 
-	if (died) {			/* with its tapdisk, which may come back */
+	if (died) {	/* with its tapdisk: what becomes of the disk wakes us */
 		if (d->state == DEV_CONNECTING)
 			dev_enter(d, DEV_WAIT);
-		dev_touch(d);
+		d->dirty = true;
 		return;
 	}
 	snprintf(text, sizeof(text), "its tapdisk cannot serve it: %.128s", why);
@@ -54,8 +54,8 @@ static void connect_failed(struct xen_dev *d, const char *why, bool died)
 	dev_touch(d);
 }
 
-static void write_names(struct xen_dev *d, const struct vdisk *vd,
-			struct nodes_write *w)
+void rings_names(const struct xen_dev *d, const struct vdisk *vd,
+		 struct nodes_write *w)
 {
 	char path[RUNDIR_MAX + 32];
 
@@ -74,7 +74,6 @@ static void connect_answered(struct call *c, int err, const struct msg *m)
 	struct xen_dev *d = container_of(c, struct xen_dev, call);
 	struct vdisk *vd = disk_of(d);
 	bool again = d->state == DEV_CONNECTED;
-	struct nodes_write *w;
 	char why[256];
 
 	rings_end(d);
@@ -92,20 +91,15 @@ static void connect_answered(struct call *c, int err, const struct msg *m)
 	}
 	d->mapped = true;
 	d->lost = d->broken = false;
-	if (!vd) {		/* closed under it */
-		d->dirty = true;
-		dev_step(d);
-		return;
+	if (!err)	/* else by whom knows what */
+		d->known = true;
+	if (vd) {		/* not closed under it */
+		stat_begin(d, vd);
+		if (again)
+			log_info("%s: served by tapdisk %d now", dev_name(d),
+				 (int)vd->pid);
 	}
-	stat_begin(d, vd);
-	if (!again) {
-		dev_touch(d);	/* CONNECTING goes on */
-		return;
-	}
-	log_info("%s: served by tapdisk %d now", dev_name(d), (int)vd->pid);
-	w = nodes_begin(d);
-	write_names(d, vd, w);
-	nodes_send(w, XB_NONE, DEV_CONNECTED);
+	dev_touch(d);
 }
 
 static void connect_late(struct loop_timer *t)
@@ -125,21 +119,34 @@ static void connect_late(struct loop_timer *t)
 	dev_touch(d);
 }
 
+/* As the nodes have it. */
+static void rings_read(struct xen_dev *d, const struct vdisk *vd)
+{
+	struct tap_xen_connect *c = &d->rings;
+
+	*c = d->front.c;
+	c->vbd = (struct tap_xen_vbd){ d->domid, d->devid };
+	c->flags = (uint16_t)((d->front.persistent ? TAP_XEN_PERSISTENT : 0) |
+			      (readonly(d, vd) ? TAP_XEN_READONLY : 0));
+	c->max_indirect = RINGS_INDIRECT;
+}
+
 void rings_connect(struct xen_dev *d, bool again)
 {
-	struct tap_xen_connect c = d->front.c;
 	struct vdisk *vd = disk_of(d);
 	int err;
 
-	c.vbd = (struct tap_xen_vbd){ d->domid, d->devid };
-	c.flags = (uint16_t)((d->front.persistent ? TAP_XEN_PERSISTENT : 0) |
-			     (readonly(d, vd) ? TAP_XEN_READONLY : 0) |
-			     (again ? TAP_XEN_RECONNECT : 0));
-	c.max_indirect = RINGS_INDIRECT;
-	if (!again)
+	if (!again) {
+		d->known = false;
 		dev_enter(d, DEV_CONNECTING);
+	}
+	if (!d->known)
+		rings_read(d, vd);
+	if (again)
+		d->rings.flags |= TAP_XEN_RECONNECT;
 	d->call.done = connect_answered;
-	err = chan_call(&vd->chan, &d->call, TAP_XEN_CONNECT, &c, sizeof(c));
+	err = chan_call(&vd->chan, &d->call, TAP_XEN_CONNECT, &d->rings,
+			sizeof(d->rings));
 	if (err) {
 		connect_failed(d, strerror(-err), err == -EPIPE);
 		return;

@@ -192,7 +192,7 @@ static void on_down(void)
 		struct xen_dev *d = container_of(e, struct xen_dev, link);
 
 		d->watched = false;
-		d->dirty = true;
+		dev_touch(d);
 	}
 }
 
