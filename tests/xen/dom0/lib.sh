@@ -48,6 +48,8 @@ gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # start_xenstored and the rest of what a dom0 runs.
 start_xenstored() { xenstored --pid-file /run/xen/xenstored.pid "$@"; }
+# Without it xl and the programs of xenstore wait for ever.
+has_xenstored() { pidof xenstored >/dev/null; }
 xen_services()
 {
 	start_xenstored || return
@@ -194,7 +196,7 @@ must()
 	out=$(in_guest "$@") || fail "in the guest: $*: $(echo "$out" | tail -n 2)"
 	[ -z "$out" ] || echo "$out"
 }
-guests_end() { xl list 2>/dev/null | awk 'NR > 2 { print $2 }' | while read -r d; do xl destroy "$d"; done; }
+guests_end() { has_xenstored && xl list 2>/dev/null | awk 'NR > 2 { print $2 }' | while read -r d; do xl destroy "$d"; done; }
 
 # --- disks of guests ----------------------------------------------------------
 
@@ -249,6 +251,7 @@ clear_up()
 	# shellcheck disable=SC2046
 	kill -KILL $(ctl_pid) $(tapdisks) 2>/dev/null
 	local k
-	for k in tap vbd vbd3; do xenstore-rm /local/domain/0/backend/$k 2>/dev/null; done
+	! has_xenstored ||
+		for k in tap vbd vbd3; do xenstore-rm /local/domain/0/backend/$k 2>/dev/null; done
 	rm -rf /run/tap /run/blktap-control
 }
