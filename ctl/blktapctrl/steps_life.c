@@ -22,6 +22,7 @@
 #include "minors.h"
 #include "names.h"
 #include "vdisk.h"
+#include "xen/xen.h"
 
 #define M(s) (1u << VD_##s)
 
@@ -209,6 +210,7 @@ static void bind_minor(struct op *op)
 
 static void unbind_minor(struct op *op)
 {
+	xen_disk_gone(op->vd);
 	if (op->vd->minor >= 0)
 		minor_unbind(op->vd->minor);
 	op_done(op, 0, " ");

@@ -281,6 +281,7 @@ void vdisk_forget(struct vdisk *vd)
 	key_fds_close(&vd->keys);
 	if (vd->revival.keep)
 		names_remove_disk(vd->number);
+	xen_disk_gone(vd);
 	if (vd->minor >= 0)
 		minor_unbind(vd->minor);
 	vd->number = -1;	/* another may have it before this one is freed */

@@ -18,6 +18,11 @@ void xen_disk_changed(const struct vdisk *vd)
 	(void)vd;
 }
 
+void xen_disk_gone(const struct vdisk *vd)
+{
+	(void)vd;
+}
+
 void xen_revived(struct vdisk *vd)
 {
 	(void)vd;

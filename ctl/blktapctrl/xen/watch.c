@@ -253,6 +253,21 @@ void xen_disk_changed(const struct vdisk *vd)
 	}
 }
 
+void xen_disk_gone(const struct vdisk *vd)
+{
+	if (vd->minor < 0)
+		return;
+	list_for_each(e, &xen_devs) {
+		struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (!d->own || d->minor != vd->minor)
+			continue;
+		d->minor = -1;
+		d->own = d->mapped = d->lost = d->known = false;
+		loop_defer(ctl.loop, &d->poke);
+	}
+}
+
 void xen_revived(struct vdisk *vd)
 {
 	list_for_each(e, &xen_devs) {

@@ -27,6 +27,8 @@ int xen_start(enum xen_use use, bool vbd);
 
 /* A disk was opened, closed, resized, ...: who stands on it looks again. */
 void xen_disk_changed(const struct vdisk *vd);
+/* It is no minor's disk any more: the next of that minor is another. */
+void xen_disk_gone(const struct vdisk *vd);
 /* Its tapdisk has been replaced, and serves no ring yet. */
 void xen_revived(struct vdisk *vd);
 /* Its tapdisk has stopped a guest's rings by itself. */

@@ -1,0 +1,57 @@
+#!/bin/bash
+# TIMEOUT: 120
+# A guest's disk is dead, and taken away by hand; another's gets its minor.  The first
+# guest has nothing to do with that one: not its name, nor its end.
+set -u
+. "$(dirname "$0")/../lib/test.sh"
+requires jq
+. "$(dirname "$0")/../lib/xen.sh"
+truncate -s 8M "$T/a.img" "$T/b.img"
+start_xenstored
+start_xen_ctl --no-restart
+
+dead_disk() # of domain 1, which is connected; OLD is its tapdisk
+{
+	device 1 51712; toolstack "aio:$T/a.img"; await_state 2
+	front_rings; await_state 4; front 4
+	MINOR=$(tap-ctl list | sed -n 's/.*minor=\([0-9]*\).*a\.img.*/\1/p')
+	OLD=$(disk_json "$MINOR" | jq .pid)
+	[ "$(xs kthread-pid)" = "$OLD" ] || fail "kthread-pid $(xs kthread-pid), not $OLD"
+	kill -KILL "$OLD"
+	is_dead() { [ "$(disk_state "$MINOR")" = dead ]; }
+	wait_for 5 is_dead || fail "$(tap-ctl list)"
+}
+neighbour() # gets that minor
+{
+	device 2 51712; toolstack "aio:$T/b.img"; await_state 2
+	front_rings; await_state 4; front 4
+	[ "$(disk_json "$MINOR" | jq -r .path)" = "$T/b.img" ] || fail "not minor $MINOR: $(tap-ctl list)"
+	PID=$(disk_json "$MINOR" | jq .pid)
+}
+unharmed()
+{
+	[ "$(disk_json "$MINOR" | jq .pid)" = "$PID" ] && [ "$(disk_state "$MINOR")" = running ] ||
+		fail "$1: the other's disk: $(tap-ctl list)"
+	state_is 4 || fail "$1: the other's state: $(xs state)"
+}
+
+for how in destroy detach; do
+	dead_disk
+	if [ $how = destroy ]; then
+		tap-ctl destroy -m "$MINOR" || fail "destroy"
+	else
+		tap-ctl detach -p "$OLD" -m "$MINOR" && tap-ctl free -m "$MINOR" || fail "detach"
+	fi
+	neighbour
+	# Whatever makes the first one look again.
+	device 1 51712; front 4; xenstore-write "$F/x" y; tap-ctl pause -m "$MINOR" && tap-ctl unpause -m "$MINOR" || fail "pause"
+	device 2 51712; unharmed "$how, it looks again"
+	device 1 51712
+	[ "$(xs kthread-pid)" = "$OLD" ] || fail "$how: named as served by $(xs kthread-pid), the other's"
+	front 5; await_state 5; front 6; await_state 6
+	wish_end; remove_nodes; sleep 1
+	device 2 51712; unharmed "$how, its guest has left"
+	wish_end; front 5; await_state 5; front 6; await_state 6; remove_nodes
+	await_disks 0
+done
+stop_ctl
