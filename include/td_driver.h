@@ -143,9 +143,9 @@ struct td_env {
 	const struct td_driver *store;	/* of all files, raw or a format's; NULL: aio */
 	const struct td_secret *secrets;	/* keys of encrypted images */
 	unsigned n_secrets;
-	/* The key of an image's data, which a slow derivation from one of the secrets
-	 * has found; as a secret it opens the image at once.  From any thread, while
-	 * an open runs; copied before it returns.  NULL: nobody keeps it. */
+	/* The key of an image's data, which took a slow derivation from one of the
+	 * secrets, or was one; as a secret it opens the image at once.  From any thread,
+	 * while an open runs; copied before it returns.  NULL: nobody keeps it. */
 	void (*key_found)(struct td_env *e, const struct td_secret *key);
 	struct td_redo *redo;	/* NULL: what is in memory dies with us */
 	/* Ask for a file by the name that the spec or an image gives.  The

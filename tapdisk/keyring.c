@@ -13,11 +13,18 @@ static void show(struct keyring *k, const struct key_set *set)
 	k->env->n_secrets = set->keys.n;
 }
 
+static void drop(struct key_set *set, unsigned n)
+{
+	for (unsigned i = n; i < set->keys.n; i++)
+		close(set->fd[i]);
+	keys_drop(&set->keys, n);
+}
+
 static void wipe(struct key_set *set)
 {
-	for (unsigned i = 0; i < set->keys.n; i++)
-		close(set->fd[i]);
+	drop(set, 0);
 	keys_wipe(&set->keys);
+	set->given = 0;
 }
 
 void keyring_take(struct keyring *k, uint32_t id, int fd)
@@ -55,20 +62,35 @@ void keyring_found(struct keyring *k, const struct td_secret *key)
 	pthread_mutex_unlock(&lock);
 }
 
-/* As far as there is room they are the disk's, behind the others. */
-static void take_found(struct keyring *k, bool opened)
+/* Is the last one of them there before? */
+static bool last_is_twice(const struct keys *k)
+{
+	const struct td_secret *s = &k->v[k->n - 1];
+
+	for (unsigned i = 0; i + 1 < k->n; i++)
+		if (k->v[i].len == s->len && !memcmp(k->v[i].bytes, s->bytes, s->len))
+			return true;
+	return false;
+}
+
+/* Behind those that were given stands what the last open used, as far as there is room. */
+static void take_found(struct key_set *now, int fd)
 {
 	const char *why;
 
-	while (k->n_found) {
-		struct key_set *now = &k->now;
-		int fd = k->found[--k->n_found];
-
-		if (opened && !keys_add_memfd(&now->keys, fd, &why))
-			now->fd[now->keys.n - 1] = fd;
-		else
-			close(fd);
+	if (keys_add_memfd(&now->keys, fd, &why)) {
+		close(fd);
+		return;
 	}
+	now->fd[now->keys.n - 1] = fd;
+	if (last_is_twice(&now->keys))
+		drop(now, now->keys.n - 1);
+}
+
+static void forget_found(struct keyring *k)
+{
+	while (k->n_found)
+		close(k->found[--k->n_found]);
 }
 
 bool keyring_complete(const struct keyring *k, uint32_t id, unsigned n)
@@ -93,10 +115,15 @@ void keyring_settle(struct keyring *k, bool opened)
 	if (opened && k->next.keys.n) {
 		wipe(&k->now);
 		k->now = k->next;
+		k->now.given = k->now.keys.n;
 		k->next = (struct key_set){ 0 };
 	}
 	wipe(&k->next);
-	take_found(k, opened);
+	if (opened && k->n_found)
+		drop(&k->now, k->now.given);
+	while (opened && k->n_found)
+		take_found(&k->now, k->found[--k->n_found]);
+	forget_found(k);
 	show(k, &k->now);
 }
 
@@ -109,7 +136,7 @@ void keyring_forget(struct keyring *k)
 
 void keyring_wipe(struct keyring *k)
 {
-	take_found(k, false);
+	forget_found(k);
 	wipe(&k->now);
 	wipe(&k->next);
 	show(k, &k->now);

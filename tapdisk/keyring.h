@@ -16,6 +16,7 @@
 struct key_set {
 	struct keys keys;
 	int fd[KEYS_MAX];	/* of each its memfd, as it came */
+	unsigned given;		/* the first ones; behind them what opens found */
 };
 
 struct keyring {	/* zeroed but for env */

@@ -283,9 +283,8 @@ static int try_data_keys(const struct luks_header *h, const struct td_env *env,
 }
 
 static int try_slots(struct luks_header *h, const struct luks_io *io,
-		     struct td_env *env, struct attempt *a)
+		     const struct td_env *env, struct attempt *a)
 {
-	const struct td_secret key = { a->key, h->data.key_len };
 	int err = -EKEYREJECTED;
 
 	for (unsigned i = 0; i < h->n_slots; i++) {
@@ -295,8 +294,6 @@ static int try_slots(struct luks_header *h, const struct luks_io *io,
 			if (s->active && !s->skip[0])
 				err = try_slot(h, io, s, &env->secrets[k], a);
 	}
-	if (!err && env->key_found)
-		env->key_found(env, &key);
 	return err;
 }
 
@@ -305,6 +302,7 @@ static int unlock(struct luks_header *h, const struct luks_io *io,
 {
 	size_t bytes = attempt_bytes(h->data.key_len);
 	struct attempt *a = secret_new(bytes);
+	struct td_secret key;
 	int err;
 
 	if (!a)
@@ -312,6 +310,9 @@ static int unlock(struct luks_header *h, const struct luks_io *io,
 	err = try_data_keys(h, env, a);
 	if (err == -EKEYREJECTED)
 		err = try_slots(h, io, env, a);
+	key = (struct td_secret){ a->key, h->data.key_len };
+	if (!err && env->key_found)
+		env->key_found(env, &key);
 	if (err == -EKEYREJECTED)
 		err = no_key(h);
 	else if (!err)

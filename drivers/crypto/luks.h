@@ -43,8 +43,8 @@ struct luks_info {
 };
 
 /* Read and check the header; try every secret of env as the key of the data, then as a
- * passphrase on every slot: what a passphrase has found, env->key_found() is told.  A
- * header may be without a payload of its own (qcow2): `detached`.
+ * passphrase on every slot; env->key_found() is told the key of the data.  A header may
+ * be without a payload of its own (qcow2): `detached`.
  * 0; -EKEYREJECTED: no passphrase opens a slot; -ENOKEY: there are none to try;
  * -EINVAL, -EOPNOTSUPP, -EIO, -ENOMEM: `why` then says what is wrong. */
 int crypt_luks_open(const struct luks_io *io, bool detached, struct td_env *env,

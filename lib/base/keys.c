@@ -144,6 +144,14 @@ int keys_check_memfd(int fd, const char **why)
 	return 0;
 }
 
+void keys_drop(struct keys *k, unsigned n)
+{
+	while (k->n > n) {
+		explicit_bzero(k->room + --k->n * SLOT, SLOT);
+		k->v[k->n] = (struct td_secret){ 0 };
+	}
+}
+
 void keys_wipe(struct keys *k)
 {
 	if (k->room) {

@@ -32,6 +32,7 @@ int keys_add_memfd(struct keys *k, int fd, const char **why);
 int keys_to_memfd(const struct td_secret *s);
 /* Is fd one, of a possible length?  0, or -errno and *why. */
 int keys_check_memfd(int fd, const char **why);
+void keys_drop(struct keys *k, unsigned n);	/* the first n are left */
 void keys_wipe(struct keys *k);		/* none is left */
 
 #endif

@@ -132,7 +132,8 @@ static void the_key_of_the_data_opens_by_itself(void **state)
 		memset(m.bytes + about.slot[0].at, 0, 4096);
 		assert_int_equal(open_mem(&m), -EKEYREJECTED);
 		assert_int_equal(open_with(&m, false, s, 2, NULL), 0);
-		assert_int_equal(learned.len, 0);		/* that is nothing new */
+		assert_int_equal(learned.len, s[1].len);
+		assert_memory_equal(learned.key, data, learned.len);
 		data[s[1].len - 1] ^= 1;
 		assert_int_equal(open_with(&m, false, s, 2, NULL), -EKEYREJECTED);
 		assert_int_equal(learned.len, 0);
