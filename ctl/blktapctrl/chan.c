@@ -226,7 +226,7 @@ int chan_reply(struct chan *c, uint16_t type, uint32_t id, int status,
 
 /* --- hello --- */
 
-static void connect_fd(struct chan *c)
+void chan_connect(struct chan *c)
 {
 	int err, fd;
 
@@ -284,7 +284,7 @@ int chan_send_fd_msg(struct chan *c, const struct tap_fd_msg *fm, int fd)
 {
 	int err;
 
-	connect_fd(c);
+	chan_connect(c);
 	if (c->fd.fd < 0)
 		return -ENOTCONN;
 	err = list_empty(&c->fds) ? msg_send_fd(c->fd.fd, fm, fd) : -EAGAIN;
@@ -313,7 +313,7 @@ void chan_hello(struct chan *c)
 
 	if (c->mute)
 		return;
-	connect_fd(c);
+	chan_connect(c);
 	/* One that waits already is enough. */
 	if (msg_queue_empty(&c->out)) {
 		memset(out.body, 0, full);

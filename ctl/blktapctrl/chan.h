@@ -95,6 +95,8 @@ static inline uint32_t chan_next_id(const struct chan *c)
 {
 	return c->next_id + 1;
 }
+/* The descriptors' socket, if it is not connected; a failure is told by its use. */
+void chan_connect(struct chan *c);
 /* Now, or when there is room; fd stays the caller's. */
 int chan_send_fd(struct chan *c, enum tap_fd_kind kind, uint32_t id, int fd);
 /* The same with all that the message says. */

@@ -2,7 +2,6 @@
 #include "keys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 

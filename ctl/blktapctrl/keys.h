@@ -17,7 +17,7 @@ int key_fds_add(struct key_fds *k, int fd, const char **why);
 /* All of `from` and only these are to's. */
 void key_fds_move(struct key_fds *to, struct key_fds *from);
 void key_fds_close(struct key_fds *k);
-/* To its tapdisk, for the PARAMS or RESUME that is asked next.  0 or -errno. */
+/* To its tapdisk, for the PARAMS, RESUME or HOLD that is asked next.  0 or -errno. */
 int key_fds_send(const struct key_fds *k, struct chan *c);
 
 #endif

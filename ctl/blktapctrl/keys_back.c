@@ -20,6 +20,15 @@ static bool lacking(const struct vdisk *vd)
 	return vd->revival.keyless && !vd->keys.n;
 }
 
+static void drop(struct keys_back *b)
+{
+	key_fds_close(&b->got);
+	chan_forget(&b->call);
+	loop_timer_clear(&b->again);
+	b->want = -1;
+	b->open = false;
+}
+
 static void let_go(struct vdisk *vd)
 {
 	if (!vd->keys_back.last)
@@ -28,7 +37,7 @@ static void let_go(struct vdisk *vd)
 	proc_kill(vd);
 }
 
-static void stop(struct vdisk *vd, const char *why)
+static void complain(struct vdisk *vd, const char *why)
 {
 	struct keys_back *b = &vd->keys_back;
 
@@ -38,7 +47,14 @@ static void stop(struct vdisk *vd, const char *why)
 		log_warn("%s: its tapdisk does not give its keys back, and is not "
 			 "replaced if it dies: %s; asking on", vdisk_name(vd), why);
 	b->told |= lacking(vd);
-	keys_back_drop(vd);
+}
+
+static void stop(struct vdisk *vd, const char *why)
+{
+	struct keys_back *b = &vd->keys_back;
+
+	complain(vd, why);
+	drop(b);
 	let_go(vd);
 	if (lacking(vd) && chan_is_open(&vd->chan))
 		loop_timer_set(ctl.loop, &b->again, AGAIN_NS);
@@ -52,9 +68,10 @@ static void complete(struct vdisk *vd)
 		return;
 	if (lacking(vd))
 		log_info("%s: has its keys again", vdisk_name(vd));
-	key_fds_move(&vd->keys, &b->got);
+	if (b->got.n >= vd->keys.n)	/* none of ours is missing */
+		key_fds_move(&vd->keys, &b->got);
 	vd->revival.keyless = b->told = false;
-	keys_back_drop(vd);
+	drop(b);
 	let_go(vd);
 }
 
@@ -65,7 +82,7 @@ static void number_told(struct call *call, int err, const struct msg *m)
 	uint32_t n = 0;
 
 	if (!m) {			/* the channel is closed */
-		keys_back_drop(vd);
+		keys_back_end(vd);
 		return;
 	}
 	if (!err && m->hdr->len == sizeof(n))
@@ -73,7 +90,7 @@ static void number_told(struct call *call, int err, const struct msg *m)
 	if (err)
 		stop(vd, msg_why(m, err, why, sizeof(why)));
 	else if (!n && m->hdr->len == sizeof(n))
-		stop(vd, "it has none");	/* in another's place, paused since */
+		stop(vd, "it has none");
 	else if (!n || n > TAP_KEYS_MAX || n < vd->keys_back.got.n)
 		stop(vd, "it has told nonsense");
 	else {
@@ -82,14 +99,21 @@ static void number_told(struct call *call, int err, const struct msg *m)
 	}
 }
 
+/* A question that has no answer yet is not repeated: a process that is stopped would
+ * answer all of them one day. */
 static void in_time(struct loop_timer *t)
 {
 	struct vdisk *vd = container_of(t, struct vdisk, keys_back.again);
+	struct keys_back *b = &vd->keys_back;
 
-	if (vd->keys_back.open)
+	if (b->open && (b->last || list_empty(&b->call.link))) {
 		stop(vd, "it takes too long");
-	else if (lacking(vd) && chan_is_open(&vd->chan))
+	} else if (b->open) {
+		complain(vd, "it takes too long");
+		loop_timer_set(ctl.loop, &b->again, AGAIN_NS);
+	} else if (lacking(vd) && chan_is_open(&vd->chan)) {
 		keys_back_ask(vd);
+	}
 }
 
 void keys_back_init(struct vdisk *vd)
@@ -105,7 +129,8 @@ void keys_back_ask(struct vdisk *vd)
 	struct keys_back *b = &vd->keys_back;
 	int err;
 
-	keys_back_drop(vd);
+	drop(b);
+	chan_connect(&vd->chan);
 	err = chan_call(&vd->chan, &b->call, TAP_KEYS, NULL, 0);
 	if (err) {
 		stop(vd, strerror(-err));
@@ -138,13 +163,8 @@ bool keys_back_take(struct vdisk *vd, uint32_t id, int fd)
 	return true;
 }
 
-void keys_back_drop(struct vdisk *vd)
+void keys_back_end(struct vdisk *vd)
 {
-	struct keys_back *b = &vd->keys_back;
-
-	key_fds_close(&b->got);
-	chan_forget(&b->call);
-	loop_timer_clear(&b->again);
-	b->want = -1;
-	b->open = false;
+	drop(&vd->keys_back);
+	vd->keys_back.last = vd->keys_back.told = false;
 }

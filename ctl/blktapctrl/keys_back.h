@@ -35,7 +35,7 @@ void keys_back_ask(struct vdisk *vd);
 void keys_back_ask_and_end(struct vdisk *vd);
 /* One has come, fd is ours.  False: nobody asked for it. */
 bool keys_back_take(struct vdisk *vd, uint32_t id, int fd);
-/* What has not come is no more waited for: they would be of another open. */
-void keys_back_drop(struct vdisk *vd);
+/* The image is closed, its tapdisk has died: what has not come is of another life. */
+void keys_back_end(struct vdisk *vd);
 
 #endif

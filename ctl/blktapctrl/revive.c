@@ -186,7 +186,7 @@ static bool may(struct vdisk *vd)
 	if (!revive_could(vd->spec))
 		why = "it was in memory alone";
 	else if (vd->revival.keyless && !vd->keys.n)
-		why = "nobody has its keys any more (close it, and open it with them)";
+		why = "nobody has its keys any more (destroy it, and create it with them)";
 	else if (fd == -ENOENT && policy_has_tables(vd->spec))
 		why = "it has no redo log";
 	if (fd >= 0)

@@ -113,7 +113,7 @@ void vdisk_free(struct vdisk *vd)
 	broker_abandon(vd);
 	key_fds_close(&vd->keys);
 	key_fds_close(&vd->new_keys);
-	keys_back_drop(vd);
+	keys_back_end(vd);
 	list_del(&vd->link);
 	ctl.n_vdisks--;
 	/* Its channel or its pidfd may be the caller's caller. */
@@ -171,7 +171,7 @@ void vdisk_enter(struct vdisk *vd, enum vdisk_state next)
 	if (next == VD_CLOSED) {	/* by whatever way */
 		vd->revival.unclean = vd->revival.keyless = false;
 		key_fds_close(&vd->keys);
-		keys_back_drop(vd);
+		keys_back_end(vd);
 	}
 	if (next == VD_CLOSED && vd->minor >= 0)
 		memo_remove(vd->minor);
@@ -246,6 +246,7 @@ void vdisk_died(struct vdisk *vd, const char *how)
 	else
 		log_err("%s: its tapdisk %d %s", vdisk_name(vd), vd->pid, how);
 	loop_timer_clear(&vd->settle);
+	keys_back_end(vd);
 	proc_unwatch(vd);
 	if (revive_begin(vd, vd->end))
 		return;
