@@ -270,16 +270,15 @@ static void pass_key(uint32_t id, const char *text)
 
 static void say_hold(uint32_t id, unsigned keys)
 {
-	struct {
-		struct tap_hold h;
-		char spec[8];
-	} body = {
-		.h = { .img = { .bytes = MiB, .sector_size = 512, .phys_size = 512 },
-		       .flags = keys << TAP_OPEN_KEYS_SHIFT },
-		.spec = "ram:1M",
+	const struct tap_hold h = {
+		.img = { .bytes = MiB, .sector_size = 512, .phys_size = 512 },
+		.flags = keys << TAP_OPEN_KEYS_SHIFT,
 	};
+	char body[sizeof(h) + 6];
 
-	say(TAP_HOLD, id, &body, sizeof(body.h) + 6);
+	memcpy(body, &h, sizeof(h));
+	memcpy(body + sizeof(h), "ram:1M", 6);
+	say(TAP_HOLD, id, body, sizeof(body));
 }
 
 static unsigned keys_told(uint64_t epoch)
