@@ -194,6 +194,7 @@ if qemu_img_luks create -q --object "secret,id=k,file=$T/key" -f luks \
 	wait_for 5 has_keys 3 || fail "no keys of a disk that was replaced while it was paused"
 	tap-ctl unpause -m "$MINOR" || fail "unpause with the keys of before"
 	io 'read -P 3 0 64k'
+	wait_for 5 data_key || fail "keys pile up: $(ls -l "/proc/$CTL_PID/fd")"
 	luks=$MINOR
 fi
 
