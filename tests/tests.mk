@@ -45,7 +45,7 @@ check-func: tests
 # Idle workers leave with their process; that is no leak of threads.
 SAN_ENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:exitcode=99 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99 \
-	TSAN_OPTIONS=halt_on_error=1:exitcode=99:report_thread_leaks=0
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/lib/tsan.supp:halt_on_error=1:exitcode=99:report_thread_leaks=0
 check-asan:
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan SAN=address,undefined \
 		CFLAGS='-O1 -g' check-san

@@ -265,7 +265,7 @@ both_die() # and have left a new b.qcow2 with changes of tables that are in no f
 		kill -KILL "$CTL_PID" "$PID"
 		wait "$CTL_PID" 2>/dev/null
 		CTL_PID=
-		left=$(tapdisk_pids)
+		left="$PID $(tapdisk_pids)"
 		# (The locks fall after the command line has.)
 		for p in $left; do kill -KILL "$p"; done
 		for p in $left; do wait_for 5 over "$p" || fail "tapdisk $p lives"; done
