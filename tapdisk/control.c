@@ -28,12 +28,11 @@
 #include "keyring.h"
 #include "loop/loop.h"
 #include "msg.h"
+#include "outbox.h"
 #include "redo_file.h"
 #include "ring/journal.h"
 #include "ring/xen.h"
 #include "td_driver.h"
-
-#define OUT_MAX (256 * KiB)
 
 /* PARAMS or RESUME. */
 struct params {
@@ -47,10 +46,9 @@ struct control {
 	struct loop *loop;
 	struct disk *disk;
 	struct files *files;
-	struct loop_fd in, out;
+	struct loop_fd in;
+	struct outbox out;
 	struct msg_in msgs;
-	struct msg_queue queue;
-	bool out_armed;		/* waiting for room in the pipe */
 	bool greeted;		/* a HELLO has come since the last end of file */
 	uint64_t epoch;		/* of the daemon that we obey */
 	unsigned daemons;	/* how many there have been: of whom an op is */
@@ -82,79 +80,6 @@ struct op {
 	unsigned daemon;
 	bool keyed;		/* the keyring waits for its end */
 };
-
-/* Sending. */
-
-static void out_ready(struct loop_fd *f, uint32_t events)
-{
-	struct control *c = container_of(f, struct control, out);
-
-	(void)events;
-	if (msg_flush(c->out.fd, &c->queue) != 1) {	/* sent, or nobody reads */
-		loop_fd_del(c->loop, &c->out);
-		c->out_armed = false;
-	}
-}
-
-static int send_out(struct control *c, const struct msg_out *o)
-{
-	int err;
-
-	if (kill_point_due("half-reply")) {
-		if (write(c->out.fd, o, msg_size(o) / 2) >= 0)
-			kill_point_die();
-	}
-	err = write_msg(c->out.fd, &c->queue, o);
-	if (err && err != -EPIPE)
-		log_warn("a message to blktapctrl was lost: %s", strerror(-err));
-	if (!msg_queue_empty(&c->queue) && !c->out_armed)
-		c->out_armed = !loop_fd_add(c->loop, &c->out, EPOLLOUT);
-	return err;
-}
-
-static void reply(struct control *c, uint16_t type, uint32_t id, const void *body,
-		  size_t len)
-{
-	struct msg_out o;
-
-	if (len)
-		memcpy(o.body, body, len);
-	msg_seal(&o, type + 1, 0, id, 0, (uint32_t)len);
-	send_out(c, &o);
-}
-
-static void reply_err(struct control *c, uint16_t type, uint32_t id, int err,
-		      const char *why)
-{
-	struct msg_out o;
-	size_t len;
-
-	if (!why || !*why)
-		why = strerror(-err);
-	len = strnlen(why, TAP_TEXT_MAX);
-	memcpy(o.body, why, len);
-	msg_seal(&o, type + 1, 0, id, err, (uint32_t)len);
-	send_out(c, &o);
-}
-
-/* Text of any length, in as many messages as it takes. */
-static void reply_text(struct control *c, uint16_t type, uint32_t id,
-		       const char *text)
-{
-	size_t len = strlen(text);
-	struct msg_out o;
-
-	do {
-		size_t n = min_u64(len, TAP_TEXT_MAX);
-
-		memcpy(o.body, text, n);
-		text += n;
-		len -= n;
-		msg_seal(&o, type + 1, len ? TAP_MORE : 0, id, 0, (uint32_t)n);
-		if (send_out(c, &o))
-			return;
-	} while (len);
-}
 
 /* What the disk is. */
 
@@ -224,7 +149,7 @@ static struct op *op_begin(struct control *c, uint16_t type, uint32_t id)
 		if (!c->ops++)	/* the disk refuses a second one */
 			c->busy = type;
 	} else {
-		reply_err(c, type, id, -ENOMEM, NULL);
+		outbox_fail(&c->out, type, id, -ENOMEM, NULL);
 	}
 	return op;
 }
@@ -255,9 +180,9 @@ static void op_done(void *arg, int err, const char *why)
 	if (op->daemon != c->daemons)
 		log_dbg(LOG_CTL, "who asked for %u is gone", op->type);
 	else if (err)
-		reply_err(c, op->type, op->id, err, why);
+		outbox_fail(&c->out, op->type, op->id, err, why);
 	else
-		reply(c, op->type, op->id, &img, opens ? sizeof(img) : 0);
+		outbox_reply(&c->out, op->type, op->id, &img, opens ? sizeof(img) : 0);
 	free(op);
 	if (!--c->ops && c->leaving)
 		quit(c);
@@ -282,7 +207,7 @@ static void forget_daemon(struct control *c)
 	if (!c->ops)		/* else they are being used */
 		keyring_forget(&c->keys);
 	drop_sockets(c);
-	msg_queue_free(&c->queue);
+	outbox_forget(&c->out);
 	files_lost(c->files);
 }
 
@@ -305,14 +230,14 @@ static void do_hello(struct control *c, const struct msg *m)
 	memcpy(o.body, &r, sizeof(r));
 	memcpy(o.body + sizeof(r), spec, len);
 	msg_seal(&o, TAP_HELLO_RSP, 0, m->hdr->id, 0, (uint32_t)(sizeof(r) + len));
-	send_out(c, &o);
+	outbox_send(&c->out, &o);
 }
 
 static void do_pid(struct control *c, const struct msg *m)
 {
 	int32_t pid = getpid();
 
-	reply(c, TAP_PID, m->hdr->id, &pid, sizeof(pid));
+	outbox_reply(&c->out, TAP_PID, m->hdr->id, &pid, sizeof(pid));
 }
 
 /* NEWDEV is done when it and both sockets are here, in whatever order. */
@@ -325,7 +250,7 @@ static void newdev_try(struct control *c)
 	c->newdev_id = 0;
 	c->ring = ring_server_new(c->loop, c->disk, c->ring_fd, c->newdev.minor);
 	if (!c->ring) {
-		reply_err(c, TAP_NEWDEV, id, -errno, "cannot serve rings");
+		outbox_fail(&c->out, TAP_NEWDEV, id, -errno, "cannot serve rings");
 		return;
 	}
 	c->ring_fd = -1;
@@ -336,20 +261,20 @@ static void newdev_try(struct control *c)
 
 		ring_server_free(c->ring);
 		c->ring = NULL;
-		reply_err(c, TAP_NEWDEV, id, err, "cannot serve NBD");
+		outbox_fail(&c->out, TAP_NEWDEV, id, err, "cannot serve NBD");
 		return;
 	}
 	c->nbd_fd = -1;
 	c->minor = (int)c->newdev.minor;
 	c->created = c->newdev.created;
 	set_name(c);
-	reply(c, TAP_NEWDEV, id, NULL, 0);
+	outbox_reply(&c->out, TAP_NEWDEV, id, NULL, 0);
 }
 
 static void do_newdev(struct control *c, const struct msg *m)
 {
 	if (c->minor >= 0 || c->newdev_id) {
-		reply_err(c, TAP_NEWDEV, m->hdr->id, -EEXIST,
+		outbox_fail(&c->out, TAP_NEWDEV, m->hdr->id, -EEXIST,
 			  "this tapdisk is attached already");
 		return;
 	}
@@ -423,9 +348,9 @@ static void do_hold(struct control *c, const struct msg *m)
 		keyring_settle(&c->keys, !err);
 	}
 	if (err)
-		reply_err(c, TAP_HOLD, id, err, why);
+		outbox_fail(&c->out, TAP_HOLD, id, err, why);
 	else
-		reply(c, TAP_HOLD, id, NULL, 0);
+		outbox_reply(&c->out, TAP_HOLD, id, NULL, 0);
 }
 
 static unsigned keys_of(const struct params *p)
@@ -475,7 +400,7 @@ static void got_key(void *arg, uint32_t id, int fd)
 	if (!p->type)
 		return;
 	if (fd < 0)
-		reply_err(c, p->type, p->id, -EIO, "its keys have not come");
+		outbox_fail(&c->out, p->type, p->id, -EIO, "its keys have not come");
 	else if (keyring_complete(&c->keys, p->id, keys_of(p)))
 		params_do(c, p);
 	else
@@ -490,7 +415,7 @@ static void params(struct control *c, const struct msg *m)
 
 	files_drain(c->files);
 	if (p->type) {
-		reply_err(c, m->hdr->type, m->hdr->id, -EBUSY,
+		outbox_fail(&c->out, m->hdr->type, m->hdr->id, -EBUSY,
 			  "another open waits for its keys");
 		return;
 	}
@@ -498,7 +423,7 @@ static void params(struct control *c, const struct msg *m)
 	p->flags = fixed.flags;
 	p->id = m->hdr->id;
 	if (msg_text(m, sizeof(fixed), p->spec, sizeof(p->spec))) {
-		reply_err(c, m->hdr->type, m->hdr->id, -EINVAL,
+		outbox_fail(&c->out, m->hdr->type, m->hdr->id, -EINVAL,
 			  "the image's name is too long or no text");
 		return;
 	}
@@ -521,17 +446,17 @@ static void do_keys(struct control *c, const struct msg *m)
 		int err = files_give(c->files, TAP_FD_KEY, m->hdr->id, set->fd[i]);
 
 		if (err) {
-			reply_err(c, TAP_KEYS, m->hdr->id, err, NULL);
+			outbox_fail(&c->out, TAP_KEYS, m->hdr->id, err, NULL);
 			return;
 		}
 	}
-	reply(c, TAP_KEYS, m->hdr->id, &n, sizeof(n));
+	outbox_reply(&c->out, TAP_KEYS, m->hdr->id, &n, sizeof(n));
 }
 
 static void do_params(struct control *c, const struct msg *m)
 {
 	if (c->minor < 0)
-		reply_err(c, TAP_PARAMS, m->hdr->id, -EINVAL,
+		outbox_fail(&c->out, TAP_PARAMS, m->hdr->id, -EINVAL,
 			  "cannot open: it is not attached to a minor");
 	else
 		params(c, m);
@@ -557,7 +482,7 @@ static void do_close(struct control *c, const struct msg *m)
 	/* A close that told of a flush that failed has closed all the same;
 	 * who did not take it for one asks again. */
 	if (disk_state(c->disk) == DISK_CLOSED) {
-		reply(c, TAP_CLOSE, m->hdr->id, NULL, 0);
+		outbox_reply(&c->out, TAP_CLOSE, m->hdr->id, NULL, 0);
 		return;
 	}
 	op = op_new(c, m);
@@ -586,9 +511,9 @@ static void do_stats(struct control *c, const struct msg *m)
 	text = json_dumps(all, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	json_decref(all);
 	if (text)
-		reply_text(c, TAP_STATS, m->hdr->id, text);
+		outbox_text(&c->out, TAP_STATS, m->hdr->id, text);
 	else
-		reply_err(c, TAP_STATS, m->hdr->id, -ENOMEM, NULL);
+		outbox_fail(&c->out, TAP_STATS, m->hdr->id, -ENOMEM, NULL);
 	free(text);
 }
 
@@ -600,10 +525,10 @@ static void do_debug(struct control *c, const struct msg *m)
 		char why[128];
 
 		snprintf(why, sizeof(why), "debug areas are: %s", log_areas_help());
-		reply_err(c, TAP_DEBUG, m->hdr->id, -EINVAL, why);
+		outbox_fail(&c->out, TAP_DEBUG, m->hdr->id, -EINVAL, why);
 		return;
 	}
-	reply(c, TAP_DEBUG, m->hdr->id, NULL, 0);
+	outbox_reply(&c->out, TAP_DEBUG, m->hdr->id, NULL, 0);
 }
 
 /* Guests of Xen.  Their rings come and go beside the disk's operations. */
@@ -623,9 +548,9 @@ static void do_xen_connect(struct control *c, const struct msg *m)
 	memcpy(&x, m->body, sizeof(x));
 	err = xen_connect(c->xen, &x, c->journal, &why);
 	if (err)
-		reply_err(c, TAP_XEN_CONNECT, m->hdr->id, err, why);
+		outbox_fail(&c->out, TAP_XEN_CONNECT, m->hdr->id, err, why);
 	else
-		reply(c, TAP_XEN_CONNECT, m->hdr->id, NULL, 0);
+		outbox_reply(&c->out, TAP_XEN_CONNECT, m->hdr->id, NULL, 0);
 }
 
 static void xen_gone(void *arg, int err)
@@ -636,9 +561,9 @@ static void xen_gone(void *arg, int err)
 	if (op->daemon != c->daemons)
 		log_dbg(LOG_CTL, "who asked to disconnect a guest is gone");
 	else if (err)
-		reply_err(c, TAP_XEN_DISCONNECT, op->id, err, NULL);
+		outbox_fail(&c->out, TAP_XEN_DISCONNECT, op->id, err, NULL);
 	else
-		reply(c, TAP_XEN_DISCONNECT, op->id, NULL, 0);
+		outbox_reply(&c->out, TAP_XEN_DISCONNECT, op->id, NULL, 0);
 	free(op);
 }
 
@@ -655,7 +580,7 @@ static void do_xen_disconnect(struct control *c, const struct msg *m)
 	}
 	if (err) {
 		free(op);
-		reply_err(c, TAP_XEN_DISCONNECT, m->hdr->id, err, NULL);
+		outbox_fail(&c->out, TAP_XEN_DISCONNECT, m->hdr->id, err, NULL);
 	}
 }
 
@@ -669,7 +594,7 @@ static void xen_broken(void *arg, const struct tap_xen_vbd *vbd, const char *why
 	memcpy(o.body, &b, sizeof(b));
 	memcpy(o.body + sizeof(b), why, len);
 	msg_seal(&o, TAP_XEN_BROKEN, 0, 0, 0, (uint32_t)(sizeof(b) + len));
-	send_out(c, &o);
+	outbox_send(&c->out, &o);
 }
 
 static void got_xenstat(void *arg, uint32_t domid, uint32_t devid, int fd)
@@ -718,11 +643,11 @@ static void quit(struct control *c)
 static void do_detach(struct control *c, const struct msg *m)
 {
 	if (disk_state(c->disk) != DISK_CLOSED) {
-		reply_err(c, TAP_DETACH, m->hdr->id, -EBUSY,
+		outbox_fail(&c->out, TAP_DETACH, m->hdr->id, -EBUSY,
 			  "cannot detach: the image is still open");
 		return;
 	}
-	reply(c, TAP_DETACH, m->hdr->id, NULL, 0);
+	outbox_reply(&c->out, TAP_DETACH, m->hdr->id, NULL, 0);
 	leave(c);
 }
 
@@ -769,13 +694,13 @@ static void handle(struct control *c, const struct msg *m)
 		if (handlers[i].type != h->type)
 			continue;
 		if (h->len < handlers[i].min_len)
-			reply_err(c, h->type, h->id, -EBADMSG, "the message is short");
+			outbox_fail(&c->out, h->type, h->id, -EBADMSG, "the message is short");
 		else
 			handlers[i].fn(c, m);
 		return;
 	}
 	if (!(h->type & 1))	/* requests from 16 on are even */
-		reply_err(c, h->type, h->id, -EOPNOTSUPP, "unknown message");
+		outbox_fail(&c->out, h->type, h->id, -EOPNOTSUPP, "unknown message");
 }
 
 static void in_ready(struct loop_fd *f, uint32_t events)
@@ -811,7 +736,7 @@ static int ask_file(void *arg, unsigned id, const char *path, unsigned flags)
 	memcpy(o.body, &a, sizeof(a));
 	memcpy(o.body + sizeof(a), path, len);
 	msg_seal(&o, TAP_FILE, 0, id, 0, (uint32_t)(sizeof(a) + len));
-	return send_out(c, &o);
+	return outbox_send(&c->out, &o);
 }
 
 static const struct files_ops files_ops = {
@@ -831,9 +756,7 @@ struct control *control_new(struct loop *l, struct disk *d,
 	c->minor = c->ring_fd = c->nbd_fd = -1;
 	c->keys.env = disk_env(d);
 	redo_file_init(&c->redo, disk_env(d));
-	msg_queue_init(&c->queue, OUT_MAX);
-	c->out.fd = fds->pipe_out;
-	c->out.fn = out_ready;
+	outbox_init(&c->out, l, fds->pipe_out);
 	c->in.fd = fds->pipe_in;
 	c->in.fn = in_ready;
 	c->xen = xen_rings_new(l, d, xen_broken, c);
@@ -854,25 +777,21 @@ fail_files:
 fail_xen:
 	xen_rings_free(c->xen);
 fail:
-	msg_queue_free(&c->queue);
 	free(c);
 	return NULL;
 }
 
 void control_free(struct control *c)
 {
-	if (c->out_armed)
-		loop_fd_del(c->loop, &c->out);
 	loop_fd_del(c->loop, &c->in);
 	xen_rings_free(c->xen);
 	files_free(c->files);
 	close(c->in.fd);
-	close(c->out.fd);
+	outbox_close(&c->out);
 	drop_sockets(c);
 	journal_free(c->journal);
 	keyring_wipe(&c->keys);
 	redo_file_free(&c->redo);
-	msg_queue_free(&c->queue);
 	free(c);
 }
 
