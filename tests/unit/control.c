@@ -1,6 +1,5 @@
 /* The control channel of one tapdisk, the daemon played by the test: messages on the
  * pipe and descriptors on the socket belong together, whichever is noticed first. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -23,6 +22,7 @@
 #include "control.h"
 #include "disk/disk.h"
 #include "fake_disk.h"
+#include "fds.h"
 #include "loop/loop.h"
 #include "msg.h"
 
@@ -247,17 +247,6 @@ static void half_of_a_newdev_is_forgotten(void **state)
 
 /* --- keys */
 
-static unsigned fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
-
 static void pass_key(uint32_t id, const char *text)
 {
 	const struct td_secret s = { (const unsigned char *)text, strlen(text) };
@@ -293,7 +282,7 @@ static unsigned keys_told(uint64_t epoch)
 /* It gives them to a daemon that asks, in order, as often as it does. */
 static void keys_are_given_back(void **state)
 {
-	unsigned before = fds();
+	unsigned before = count_fds();
 	uint32_t n;
 
 	(void)state;
@@ -301,7 +290,7 @@ static void keys_are_given_back(void **state)
 	pass_key(9, "two");
 	say_hold(9, 2);
 	answer(TAP_HOLD_RSP, 0);
-	assert_int_equal(fds(), before + 2);
+	assert_int_equal(count_fds(), before + 2);
 	assert_int_equal(keys_told(2), 2);
 	for (uint32_t id = 5; id < 7; id++) {
 		char all[16] = "";
@@ -324,7 +313,7 @@ static void keys_are_given_back(void **state)
 	/* The disk ends, and they with it. */
 	say(TAP_CLOSE, 3, (uint32_t[]){ 0 }, 4);
 	answer(TAP_CLOSE_RSP, 0);
-	assert_int_equal(fds(), before);
+	assert_int_equal(count_fds(), before);
 	assert_int_equal(keys_told(3), 0);
 }
 
@@ -340,14 +329,14 @@ static void a_hold_without_its_keys_is_refused(void **state)
 /* The next one's may have the same id. */
 static void keys_of_a_dead_daemon_are_forgotten(void **state)
 {
-	unsigned before = fds();
+	unsigned before = count_fds();
 
 	(void)state;
 	pass_key(9, "one");
 	turn();
-	assert_int_equal(fds(), before + 1);
+	assert_int_equal(count_fds(), before + 1);
 	assert_int_equal(keys_told(2), 0);
-	assert_int_equal(fds(), before);
+	assert_int_equal(count_fds(), before);
 	pass_key(9, "two");
 	say_hold(9, 1);
 	answer(TAP_HOLD_RSP, 0);

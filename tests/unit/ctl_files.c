@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "ctl_rig.h"
+#include "fds.h"
 
 static struct rig r;
 static struct vdisk *disk[2];
@@ -78,17 +79,6 @@ static void test_a_closed_disk_holds_nothing(void **state)
 	broker_close(disk[1]);
 	assert_int_equal(disk[1]->n_files, 0);
 	assert_int_equal(wants(3, false, &why), 0);
-}
-
-static unsigned count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 #define MANY 1000

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "ctl_rig.h"
+#include "fds.h"
 
 #include "base/keys.h"
 
@@ -17,17 +18,6 @@ static struct rig r;
 static struct msg got;
 static struct msg_out mo;
 static unsigned fds_before;
-
-static unsigned count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static int set_up(void **state)
 {
@@ -426,6 +416,73 @@ static void test_none_are_taken_of_what_is_closed(void **state)
 	assert_int_equal(count_fds(), fds_before);
 }
 
+static void test_fewer_than_ours_are_not_taken(void **state)
+{
+	uint32_t id;
+
+	(void)state;
+	open_with("a");
+	id = got.hdr->id;
+	give(id, key("a"));
+	give(id, key("b"));
+	tell_number(id, 2);
+	has(2, "ab");
+	keys_back_ask(r.vd);
+	asked(TAP_KEYS, 0, "");
+	give(got.hdr->id, key("c"));
+	tell_number(got.hdr->id, 1);
+	has(2, "ab");
+}
+
+/* Its time is over, which the test does not wait for. */
+static void time_is_over(void)
+{
+	assert_true(loop_timer_is_set(&r.vd->keys_back.again));
+	in_time(&r.vd->keys_back.again);
+}
+
+static void test_they_are_asked_for_until_they_come(void **state)
+{
+	(void)state;
+	uint32_t id = adopted();
+
+	tell(id, -EMFILE, "no room", 7);
+	time_is_over();
+	asked(TAP_KEYS, 0, "");
+	id = got.hdr->id;
+	/* Not twice: a process that is stopped would answer all of it one day. */
+	time_is_over();
+	assert_int_equal(read_msg(r.tap_rd, &r.tap_in, &got), 0);
+	give(id, key("one"));
+	tell_number(id, 1);
+	has(1, "one");
+	assert_false(loop_timer_is_set(&r.vd->keys_back.again));
+}
+
+/* Half of a replacement ends when it has given its keys, or has not in time. */
+static void test_who_is_to_end_gives_them_before(void **state)
+{
+	(void)state;
+	for (int late = 0; late < 2; late++) {
+		rig_killed = NULL;
+		key_fds_close(&r.vd->keys);
+		adopted();
+		keys_back_ask_and_end(r.vd);
+		asked(TAP_KEYS, 0, "");
+		assert_null(rig_killed);
+		if (late) {
+			time_is_over();
+		} else {
+			tell_number(got.hdr->id, 1);
+			assert_null(rig_killed);
+			keys_back_take(r.vd, got.hdr->id, key("one"));
+		}
+		assert_ptr_equal(rig_killed, r.vd);
+		assert_int_equal(r.vd->keys.n, !late);
+	}
+	rig_killed = NULL;
+}
+
 /* What the memo said of an image that has been closed meanwhile. */
 static void test_what_is_adopted_as_closed_lacks_nothing(void **state)
 {
@@ -444,8 +501,9 @@ static void test_a_death_ends_the_giving(void **state)
 	give(id, key("one"));
 	tell_number(id, 2);
 	vdisk_died(r.vd, "has ended");
-	rig_turn();
-	assert_int_equal(r.vd->keys.n, 0);
+	assert_int_equal(r.vd->keys_back.got.n, 0);
+	assert_false(r.vd->keys_back.open);
+	assert_false(loop_timer_is_set(&r.vd->keys_back.again));
 }
 
 static void test_unasked_keys_are_a_flood(void **state)
@@ -474,6 +532,9 @@ int main(void)
 		TEST(test_those_of_a_later_open_stay),
 		TEST(test_what_an_open_finds_is_kept_with_them),
 		TEST(test_none_are_taken_of_what_is_closed),
+		TEST(test_fewer_than_ours_are_not_taken),
+		TEST(test_they_are_asked_for_until_they_come),
+		TEST(test_who_is_to_end_gives_them_before),
 		TEST(test_what_is_adopted_as_closed_lacks_nothing),
 		TEST(test_a_death_ends_the_giving),
 		TEST(test_unasked_keys_are_a_flood),
