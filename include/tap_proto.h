@@ -96,8 +96,9 @@ enum tap_type {
 	TAP_HOLD_RSP	= 39,
 
 	TAP_KEYS	= 40,	/* give the keys of the image that is open or paused:
-				 * each comes as TAP_FD_KEY of this id, in order, and
-				 * before or after the answer: another daemon had them */
+				 * each comes as TAP_FD_KEY of this id, before or
+				 * after the answer: those it was given, in order,
+				 * then what its open has found behind them */
 	TAP_KEYS_RSP	= 41,	/* uint32_t: how many */
 
 	/* tap-ctl asks, blktapctrl answers.  Payload: struct tap_verb; answer

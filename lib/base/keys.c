@@ -155,7 +155,7 @@ void keys_drop(struct keys *k, unsigned n)
 void keys_wipe(struct keys *k)
 {
 	if (k->room) {
-		explicit_bzero(k->room, k->n * SLOT);
+		keys_drop(k, 0);
 		munmap(k->room, KEYS_MAX * SLOT);
 	}
 	*k = (struct keys){ 0 };
