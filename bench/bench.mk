@@ -1,6 +1,6 @@
 # bench.mk - speed: a load generator, an engine for fio, and the report.
 #
-#   make bench                       all (about half an hour)
+#   make bench                       all (about an hour)
 #   make bench BENCH_ARGS=--quick    few pairs: does it run, is it sane (CI)
 #   make bench BENCH_ARGS=--help     what else
 

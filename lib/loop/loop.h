@@ -3,7 +3,7 @@
  *
  * One pass:
  *   1. deferred work and LOOP_SUBMIT hooks, in turn, until both are quiet
- *      (requests completed; all new I/O given to the kernel in one call);
+ *      (requests completed; all new I/O given to the kernel, in few calls);
  *   2. LOOP_PUSH hooks (all answers pushed; one notification a peer);
  *   3. expired timers;
  *   4. if nothing is due: poll (LOOP_POLL hooks, for as long as the policy of
