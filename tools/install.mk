@@ -40,7 +40,7 @@ install: all $(BUILD)/tapring.pc $(foreach u,$(UNITS),$(BUILD)/$(notdir $(u)))
 		$(if $(V),echo "$(DESTDIR)$$2";) \
 		install -D -m "$$3" "$$1" "$(DESTDIR)$$2" || exit 1; \
 	done
-	@ln -sf $(notdir $(RING_SO)) $(DESTDIR)$(LIBDIR)/libtapring.so
+	@ln -sf $(notdir $(RING_SO)) "$(DESTDIR)$(LIBDIR)/libtapring.so"
 	@for n in $(CLASSIC); do \
 		ln -sf tap-img "$(DESTDIR)$(BINDIR)/$$n"; \
 		ln -sf tap-img.1 "$(DESTDIR)$(MANDIR)/man1/$$n.1"; \
@@ -52,7 +52,7 @@ uninstall:
 		IFS=:; set -- $$f; unset IFS; \
 		rm -f "$(DESTDIR)$$2" || exit 1; \
 	done
-	@rm -f $(DESTDIR)$(LIBDIR)/libtapring.so
+	@rm -f "$(DESTDIR)$(LIBDIR)/libtapring.so"
 	@for n in $(CLASSIC); do \
 		rm -f "$(DESTDIR)$(BINDIR)/$$n" "$(DESTDIR)$(MANDIR)/man1/$$n.1"; \
 	done

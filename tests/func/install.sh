@@ -1,6 +1,6 @@
 #!/bin/bash
-# make install into a staging directory: what is there works from there, a
-# program links against the library by pkg-config, and uninstall leaves nothing.
+# make install into a staging directory, whatever its name: what is there works from
+# there, the library's example links by pkg-config, and uninstall leaves nothing.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires jq
@@ -30,27 +30,32 @@ start_ctl
 create "aio:$T/a.img"
 [ "$(readlink "/proc/$PID/exe")" = "$D$P/sbin/tapdisk" ] ||
 	fail "this tapdisk runs: $(readlink "/proc/$PID/exe")"
-destroy "$MINOR"
-stop_ctl
 
-# A client program, with what the .pc file says (moved to the stage).
-cat >"$T/client.c" <<'X'
-#include <tapring.h>
-#include <stdio.h>
-int main(void) { printf("%u\n", TAPRING_VERSION); return 0; }
-X
-grep -q TAPRING_VERSION include/tapring.h include/tapring_proto.h || fail "client.c"
-sed -i "s/#include <stdio.h>/#include <tapring_proto.h>\n&/" "$T/client.c"
+# The example of the library, with what the .pc file says (moved to the stage).
 if command -v pkg-config >/dev/null; then
 	flags=$(PKG_CONFIG_PATH=$D$P/lib/pkgconfig pkg-config \
 		--define-variable=prefix="$D$P" --cflags --libs tapring) ||
 		fail "pkg-config"
 	flags=$(echo "$flags" | sed "s,$P/\(lib\|include\),$D&,g; s,$D$D,$D,g")
 	# shellcheck disable=SC2086
-	${CC:-cc} ${SAN:+-fsanitize=$SAN} -o "$T/client" "$T/client.c" $flags ||
+	${CC:-cc} ${SAN:+-fsanitize=$SAN} -o "$T/example" tools/tapring-example.c $flags ||
 		fail "cannot link with: $flags"
+	tap-io -m "$MINOR" -c 'write -P 1 0 512' >/dev/null || fail "tap-io"
+	LD_LIBRARY_PATH=$D$P/lib "$T/example" "$RING" >"$T/sum" || fail "the example: $?"
+	# 64 words of this value, times 1, 9, ... 505
+	want=$(printf '8388608 bytes, sum %016x' $((0x0101010101010101 * 16192)))
+	[ "$(cat "$T/sum")" = "$want" ] || fail "the example says $(cat "$T/sum"), not $want"
 fi
+destroy "$MINOR"
+stop_ctl
 
 mk uninstall || fail "make uninstall"
+left=$(find "$D" ! -type d)
+[ -z "$left" ] || fail "uninstall leaves $left"
+
+D="$T/another stage"
+mk install || fail "make install where a name has a blank: $(tail -n 5 "$T/make.log")"
+[ -L "$D$P/lib/libtapring.so" ] || fail "no $D$P/lib/libtapring.so"
+mk uninstall || fail "make uninstall where a name has a blank"
 left=$(find "$D" ! -type d)
 [ -z "$left" ] || fail "uninstall leaves $left"
