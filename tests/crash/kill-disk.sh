@@ -8,7 +8,7 @@
 # ROUNDS=10 kills of each disk; SEED; DISKS="aio qcow2 luks vmdk"
 set -u
 . "$(dirname "$0")/../lib/test.sh"
-requires jq qemu-img nbdcopy
+requires jq qemu-img nbdcopy pgrep
 seed
 RANDOM=$((SEED % 32768))
 

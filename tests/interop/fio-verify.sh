@@ -4,7 +4,7 @@
 # 1 MiB, mixed, off the host's block size, with trims.  LONG=1: more of each.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
-requires fio jq
+requires fio nbdcopy jq
 seed
 size=48 mix=512/30:1k/10:4k/20:4608/10:12k/10:64k/10:127k/5:1m/5
 [ -n "${LONG:-}" ] && size=256

@@ -4,7 +4,7 @@
 # time, neighbours in one block included; and of one with 512-byte sectors.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
-requires fio losetup jq
+requires fio nbdcopy losetup jq
 requires_root "loop devices"
 seed
 size=32

@@ -3,7 +3,7 @@
 # image is locked for them and theirs for us; a paused one is free.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
-requires qemu-img qemu-io jq
+requires qemu-img qemu-io nbdinfo jq
 size=32
 
 random_file "$T/src.raw" $size
