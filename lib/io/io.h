@@ -30,6 +30,7 @@ struct io_op {
 	struct list link;
 	io_done_fn *done;
 	int64_t res;
+	bool unsignalled;	/* the queue's */
 };
 
 #define IO_DEPTH_MAX 256	/* events a queue asks the kernel for */

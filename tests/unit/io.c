@@ -136,6 +136,66 @@ static void one_io_submit_where_it_does_the_work(void **state)
 	tear_down(&f);
 }
 
+static uint64_t signals(struct fixture *f)
+{
+	uint64_t n;
+
+	return read(f->q->wake.fd, &n, sizeof(n)) == sizeof(n) ? n : 0;
+}
+
+/* ... and once that has been so for long, without the eventfd; but a flush is
+ * never done inside io_submit(2). */
+static void not_signalled_where_it_does_the_work(void **state)
+{
+	static struct one ops[64], sync;
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, 64, true, false);
+	for (unsigned n = 0; f.q->ring && n <= TRUST_AFTER; n += 64) {
+		bool trusted = n == TRUST_AFTER;
+
+		(void)signals(&f);
+		for (unsigned i = 0; i < 64; i++)
+			put(&f, &ops[i], i, true, f.fd);
+		sync = (struct one){ .f = &f };
+		f.left++;
+		io_datasync(f.q, &sync.op, f.fd, one_done);
+		loop_run(f.loop);
+		for (unsigned i = 0; i < 64; i++) {
+			assert_int_equal(ops[i].res, 4096);
+			assert_int_equal(ops[i].op.unsignalled, trusted);
+		}
+		assert_false(sync.op.unsignalled);
+		assert_int_equal(f.q->unsignalled, 0);
+		assert_int_equal(signals(&f), trusted ? 1 : 65);
+	}
+	tear_down(&f);
+}
+
+/* Trusted wrongly: the disk is at work when io_submit(2) returns. */
+static void an_unsignalled_end_is_found(void **state)
+{
+	static struct one ops[64];
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, 64, true, true);
+	for (unsigned pass = 0; f.q->ring && pass < 8; pass++) {
+		f.q->row = TRUST_AFTER;
+		f.q->immediate = true;	/* in one call, all of them */
+		for (unsigned i = 0; i < 64; i++)
+			put(&f, &ops[i], i, true, f.fd);
+		alarm(60);	/* it would sleep for ever */
+		loop_run(f.loop);
+		alarm(0);
+		for (unsigned i = 0; i < 64; i++)
+			assert_true(ops[i].res == 4096 && ops[i].calls == 1);
+		assert_int_equal(f.q->unsignalled, 0);
+	}
+	tear_down(&f);
+}
+
 static void what_is_refused_fails_alone(void **state)
 {
 	struct one ops[6];
@@ -312,6 +372,8 @@ int main(void)
 		cmocka_unit_test(what_is_queued_while_answers_are_pushed_is_submitted),
 		cmocka_unit_test(a_pass_in_few_io_submits),
 		cmocka_unit_test(one_io_submit_where_it_does_the_work),
+		cmocka_unit_test(not_signalled_where_it_does_the_work),
+		cmocka_unit_test(an_unsignalled_end_is_found),
 		cmocka_unit_test(what_is_refused_fails_alone),
 		cmocka_unit_test(more_than_fits_waits),
 		cmocka_unit_test(datasync_and_dsync_complete),
