@@ -438,12 +438,14 @@ void adopt_start(void (*ready)(void))
 	adopt.ready = ready;
 	loop_timer_init(&adopt.timer, adopt_late);
 	loop_work_init(&adopt.done, done_work);
+	/* One that is dead is resolved at once: it must not seem to be the last. */
+	adopt.waiting++;
 	names_compat_init();
 	names_scan(find_marker);
 	names_scan(find_temp);
 	names_scan(find_tapdisk);
 	names_scan(find_memo);
-	if (adopt.waiting)
+	if (--adopt.waiting)
 		loop_timer_set(ctl.loop, &adopt.timer, PATIENCE_NS);
 	else
 		loop_defer(ctl.loop, &adopt.done);

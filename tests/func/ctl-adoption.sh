@@ -119,7 +119,9 @@ rm -r "$RUN"/tapctrlwrite[5-8] "$RUN/ring10.sock" "$RUN/tapctrlwrite007" \
 	"$RUN/tapctrlwrite99999999999999999999" "$RUN/tapdisk-x"
 stop_ctl
 
-# --- half of a create: nobody waits for it, so it goes.
+# --- half of a create: nobody waits for it, so it goes; also when the first that is found
+# is a dead one, and then the daemon is ready once, and not before the others have told.
+ready() { grep -c 'blktapctrl: serving ' "$T/ctl.log"; }
 for mode in mute:1 mute:4; do
 	echo $mode >"$T/modes/0"
 	rm -f "$T/modes/1"
@@ -130,10 +132,13 @@ for mode in mute:1 mute:4; do
 	wait_for 5 [ -S "$RUN/ring0.sock" ] || fail "$mode: create"
 	create "aio:$T/b.img"
 	kill9
+	mkfifo "$RUN/tapctrlwrite1000007" "$RUN/tapctrlread1000007"	# found first
+	before=$(ready)
 	start_ctl
 	half_gone() { [ "$(tapdisk_pids)" = "$PID" ] && [ ! -e "$RUN/tapdisk-0" ]; }
 	wait_for 5 half_gone || fail "$mode: half a create stays: $(names)"
 	[ "$(disk_state 1)" = running ] || fail "the other: $(shown)"
+	[ $(($(ready) - before)) = 1 ] || fail "$mode: ready $(($(ready) - before)) times"
 	stop_ctl
 done
 
