@@ -85,8 +85,10 @@ int pack_inflate(const void *in, size_t in_len, void *out, size_t out_len,
 	return rc == Z_BUF_ERROR && !z.avail_out ? 0 : -EIO;
 }
 
-static int unpack(const void *in, size_t in_len, void *out, size_t out_len)
+static int unpack(const void *in, size_t in_len, void *out, size_t out_len,
+		  size_t need)
 {
+	(void)need;
 	size_t got;
 	int err = pack_inflate(in, in_len, out, out_len, false, &got);
 

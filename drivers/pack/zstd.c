@@ -11,8 +11,10 @@
 #include "pack/thread.h"
 #include "sparse/sparse.h"
 
-static int unpack(const void *in, size_t in_len, void *out, size_t out_len)
+static int unpack(const void *in, size_t in_len, void *out, size_t out_len,
+		  size_t need)
 {
+	(void)need;
 	struct pack_thread *t = pack_thread();
 	const uint8_t *from = in;
 	uint8_t *to = out;

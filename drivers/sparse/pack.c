@@ -23,6 +23,7 @@ struct kept {
 	unsigned file;
 	uint64_t host;
 	uint32_t packed, there;		/* bytes: there are, in the file */
+	uint32_t need;			/* bytes of the cluster that the disk has */
 	int err;
 	uint8_t *out, *in;
 	struct list waiters;
@@ -111,7 +112,8 @@ static void unpack(struct worker_job *j)
 {
 	struct kept *k = container_of(j, struct kept, job);
 
-	k->err = k->s->packer->unpack(k->in, k->there, k->out, k->s->cluster);
+	k->err = k->s->packer->unpack(k->in, k->there, k->out, k->s->cluster,
+					 k->need);
 }
 
 static void unpack_done(struct worker_job *j)
@@ -134,7 +136,8 @@ static void read_done(struct child *c, int err)
 }
 
 /* 0: begun; SPARSE_WAIT: t waits; -errno. */
-static int load(struct sparse *l, const struct sparse_extent *x, struct task *t)
+static int load(struct sparse *l, const struct sparse_extent *x, uint64_t pos,
+		struct task *t)
 {
 	struct sparse_file *f = &l->files[x->file];
 	struct kept *k = NULL;
@@ -158,6 +161,7 @@ static int load(struct sparse *l, const struct sparse_extent *x, struct task *t)
 		return SPARSE_WAIT;
 	k->packed = x->packed;
 	k->there = (uint32_t)min_u64(x->packed, f->node->size - x->host);
+	k->need = (uint32_t)min_u64(l->cluster, l->size - cluster_down(l, pos));
 	k->state = KEPT_FREE;
 	if (!k->out)
 		k->out = malloc(l->cluster);
@@ -191,7 +195,7 @@ int pack_read(struct rd *q, struct sparse *l, const struct sparse_extent *x)
 	if (!l->packer)
 		return sparse_corrupt(l, "a compressed cluster where there can be none");
 	if (!k)
-		return load(l, x, &q->task);
+		return load(l, x, q->pos, &q->task);
 	if (k->state == KEPT_LOADING) {
 		task_wait(&q->task, &k->waiters);
 		return SPARSE_WAIT;

@@ -110,9 +110,11 @@ struct sparse_class {
 
 /* Compression.  Both run in workers, of several clusters at a time. */
 struct sparse_packer {
-	/* Exactly out_len bytes from the first bytes of [in, in + in_len).  0, or
-	 * -EIO: that is not what is there. */
-	int (*unpack)(const void *in, size_t in_len, void *out, size_t out_len);
+	/* Exactly out_len bytes from the first bytes of [in, in + in_len), of which
+	 * the disk has the first `need` (a format may store no more).  0, or -EIO:
+	 * that is not what is there. */
+	int (*unpack)(const void *in, size_t in_len, void *out, size_t out_len,
+		      size_t need);
 	/* Bytes written to out (room for len), or 0: it would not get smaller.
 	 * Optional: then TD_REQ_PACK writes are refused. */
 	size_t (*pack)(const void *in, size_t len, void *out);

@@ -37,6 +37,13 @@ make_good()
 	yes 'it packs well' | head -c 1M >text.raw
 	qemu-img convert -c -f raw -O qcow2 text.raw packed.qcow2
 	qemu-img create -q -f qcow2 -b base.raw -F raw child.qcow2 4M
+	cp a.qcow2 bitmap.qcow2
+	qemu-img bitmap --add -g 64k bitmap.qcow2 b
+	printf secret >key
+	tap-img create -q -f qcow2 -o encrypt.format=luks,encrypt.iter-time=10 \
+		--key-file key luks.qcow2 4M
+	qemu-io "${io[@]}" --object secret,id=s,file=key --image-opts \
+		driver=qcow2,file.filename=luks.qcow2,encrypt.key-secret=s
 	qemu-img create -q -f qcow2 -o data_file=data.raw data.qcow2 4M
 	qemu-io "${io[@]}" data.qcow2
 	if has qcow; then
@@ -46,6 +53,8 @@ make_good()
 	if has vmdk; then
 		qemu-img create -q -f vmdk a.vmdk 4M
 		qemu-io "${io[@]}" a.vmdk
+		qemu-img convert -f raw -O vmdk -o subformat=streamOptimized text.raw \
+			stream.vmdk
 	fi
 }
 (make_good) >"$T/make.out" 2>&1 || fail "cannot make images: $(cat "$T/make.out")"
@@ -65,7 +74,7 @@ bytes() { od -An -v -tx1 -j"${2%+*}" -N"${2#*+}" "$1" 2>/dev/null; }
 try()
 {
 	# shellcheck disable=SC2086
-	timeout 70 "$TRY" "$@" "$spec" $files >"$T/out" 2>&1
+	timeout 70 "$TRY" --key "$d/key" "$@" "$spec" $files >"$T/out" 2>&1
 	RC=$?
 	[ $RC = 0 ] || [ $RC = 3 ] || wrong "status $RC ($*)"
 	[ $RC != 3 ] || [ "$(sed -n 's/^refused: //p' "$T/out" | wc -c)" -gt 8 ] ||
@@ -89,13 +98,15 @@ while IFS=$'\t' read -r name spec files outcome words keep; do
 		[ $RC = 3 ] || wrong "opened read-only"
 		[ $RC != 3 ] || says || wrong "does not say '$words'" ;;
 	ro)	[ $RC = 0 ] || wrong "not opened read-only" ;;
+	ro-bad)	[ $RC = 0 ] || wrong "not opened read-only"
+		[ "$(failures)" != 0 ] || wrong "read-only: no errors" ;;
 	good)	[ $RC = 0 ] && [ "$(failures)" = 0 ] || wrong "read-only: not good" ;;
 	esac
 	[ -z "$(sed -n 's/^changed //p' "$T/out")" ] || wrong "changed, read-only"
 
 	try --save "$T/after"
 	case $outcome in
-	refuse|ro)
+	refuse|ro|ro-bad)
 		[ $RC = 3 ] || wrong "opened for writing"
 		[ $RC != 3 ] || says || wrong "does not say '$words'" ;;
 	good)	[ $RC = 0 ] && [ "$(failures)" = 0 ] || wrong "not good" ;;

@@ -11,6 +11,7 @@ fields parted by tabs:
 OUTCOME is
     refuse   it is not opened, with a message that has WORDS (a regular expression)
     ro       it is opened read-only alone; else as refuse
+    ro-bad   the same, and something cannot be read
     runs     it may be opened or refused; whatever is asked of it then is answered
     corrupt  it runs, and when it has been used it is marked as corrupt
     good     it is opened, and nothing fails
@@ -20,6 +21,7 @@ KEEP: OFFSET+LENGTH of bytes of the file that no guest may change, or "-"
 import os
 import struct
 import sys
+import zlib
 
 OFF = 0x00fffffffffffe00
 
@@ -228,9 +230,23 @@ def qcow2_open():
               0x23852875, struct.pack('>IIQQ', v[0], 0, v[1], v[2]))))
     c('raw-data-without-file', 'a.qcow2', 'refuse', 'data', put(88, '>Q', 2))
     c('data-file-without-name', 'a.qcow2', 'refuse', 'data', put(72, '>Q', 4))
+
+    def backed(i):
+        i.put(8, '>QI', 60000, 8)
+        i.b[60000:60008] = b'base.raw'
+    c('raw-data-with-backing', 'data.qcow2', 'refuse', 'backing', both(put(88, '>Q', 2), backed),
+      files=('data.raw', 'base.raw'))
     c('overlap-l1-header', 'a.qcow2', 'refuse', '.', put(40, '>Q', 0))
     c('overlap-reftable-header', 'a.qcow2', 'refuse', '.', put(48, '>Q', 0))
     c('overlap-l1-reftable', 'a.qcow2', 'refuse', '.', lambda i: i.put(40, '>Q', i.reft))
+    over = 'over each other'
+    c('overlap-snapshots-l1', 'snap.qcow2', 'refuse', over, lambda i: i.put(64, '>Q', i.l1))
+    c('overlap-snapshots-reftable', 'snap.qcow2', 'refuse', over,
+      lambda i: i.put(64, '>Q', i.reft))
+    c('overlap-bitmaps-l1', 'a.qcow2', 'refuse', over, both(put(88, '>Q', 1), lambda i: i.add_ext(
+        0x23852875, struct.pack('>IIQQ', 1, 0, 64, i.l1))))
+    c('overlap-encryption-l1', 'a.qcow2', 'refuse', over, both(
+        put(32, '>I', 2), lambda i: i.add_ext(0x0537be77, struct.pack('>QQ', i.l1, 4096))))
     for n in (0, 1, 71, 72, 103, 104, 111, 512):
         c('short-%d' % n, 'a.qcow2', 'refuse', '.', lambda i, n=n: i.b.__delitem__(slice(n, None)))
     c('marked-corrupt', 'a.qcow2', 'ro', 'corrupt|damaged', put(72, '>Q', 2))
@@ -318,6 +334,8 @@ def qcow2_run():
           lambda i, v=v: i.put(i.l2 + 8, '>Q', v), META)
     c('sub-data-nowhere', 'ext.qcow2', 'corrupt', '.',
       lambda i: i.put(i.l2, '>QQ', 0, 1), META)
+    c('sub-packed', 'ext.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.l2, '>QQ', 1 << 62 | 65536, 1), META)
     c('sub-small-clusters', 'small.qcow2', 'refuse', 'extended', put(72, '>Q', 16))
 
     # Snapshots: their tables are not the guest's.
@@ -330,6 +348,26 @@ def qcow2_run():
       META + ((lambda i: (i.q(i.q(64)), 8)),))
     c('l2-entry-snapshot-l2', 'snap.qcow2', 'runs', '.',
       lambda i: i.put(i.entry(), '>Q', snap_l2(i) | cp), META)
+
+    # Nor are those of bitmaps, which may lie themselves.
+    def dir_(i):
+        return i.q(i.ext(0x23852875) + 24)
+
+    def map_(i):
+        return i.q(dir_(i))
+    c('l2-entry-bitmap-directory', 'bitmap.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.entry(), '>Q', dir_(i) | cp), META + ((lambda i: (dir_(i), 12)),))
+    c('l2-entry-bitmap-table', 'bitmap.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.entry(), '>Q', map_(i) | cp), META + ((lambda i: (map_(i), 8)),))
+    for n, at, fmt, v in [('name', 18, '>H', 0xffff), ('extra', 20, '>I', 0xffffffff),
+                          ('table-far', 0, '>Q', 1 << 62), ('table-unaligned', 0, '>Q', 66048),
+                          ('table-long', 8, '>I', 0xffffffff)]:
+        c('bitmap-' + n, 'bitmap.qcow2', 'good', '.',
+          lambda i, at=at, fmt=fmt, v=v: i.put(dir_(i) + at, fmt, v), META)
+    c('bitmap-table-is-l1', 'bitmap.qcow2', 'ro', 'same place',
+      lambda i: i.put(dir_(i), '>Q', i.l1), META)
+    c('dirty-bitmap-table-far', 'bitmap.qcow2', 'ro', 'bitmaps are damaged', both(
+        put(72, '>Q', 1), lambda i: i.put(dir_(i), '>Q', 1 << 62)), META)
 
     # An image that says that its counts are old: all is walked when it is opened.
     c('dirty', 'a.qcow2', 'good', '.', put(72, '>Q', 1), (header, l1))
@@ -362,6 +400,36 @@ def qcow2_run():
         i.b.__setitem__(slice(i.ext(0x44415441) + 8, i.ext(0x44415441) + 34),
                         b'bad-data-file-is-the-image'),
         i.put(i.ext(0x44415441) + 8 + 32, '>II', 0, 0)))
+
+
+def qcow2_luks():
+    def at(i):
+        return i.q(i.ext(0x0537be77) + 8)
+
+    def c(name, outcome, words, off, fmt, *v):
+        case('luks-' + name, 'luks.qcow2', outcome, words,
+             lambda i: i.put(at(i) + off, fmt, *v), META)
+    case('luks-good', 'luks.qcow2', 'good')
+    case('luks-l2-entry-header', 'luks.qcow2', 'corrupt', '.',
+         lambda i: i.put(i.entry(), '>Q', at(i) | 1 << 63), META + ((lambda i: (at(i), 592)),))
+    for n in (591, 592, 65536):
+        case('luks-header-of-%d' % n, 'luks.qcow2', 'refuse', 'LUKS|header', lambda i, n=n: i.put(
+            i.ext(0x0537be77) + 16, '>Q', n))
+    c('magic', 'refuse', 'LUKS', 0, '>I', 0)
+    c('version-9', 'refuse', 'LUKS', 6, '>H', 9)
+    c('cipher-endless', 'refuse', 'no end', 8, '32s', b'a' * 32)
+    c('cipher-unknown', 'refuse', 'custard', 8, '32s', b'custard')
+    c('key-bytes', 'refuse', 'bytes', 108, '>I', 0xffffffff)
+    c('digest', 'refuse', 'passphrase|fits', 112, '>I', 0)
+    c('iterations-0', 'refuse', 'iterations', 164, '>I', 0)
+    c('slot-state', 'refuse', 'neither on nor off', 208, '>I', 7)
+    c('slots-off', 'refuse', 'slot', 208, '>I', 0xdead)
+    c('slot-iterations-0', 'refuse', 'iterations', 212, '>I', 0)
+    c('slot-iterations-all', 'refuse', 'iterations', 212, '>I', 0xffffffff)
+    c('slot-far', 'refuse', 'outside', 248, '>I', 0xffffffff)
+    c('slot-in-header', 'refuse', 'outside', 248, '>I', 0)
+    c('slot-over-slot', 'refuse', 'overlap', 296, '>I', 8)
+    c('slot-stripes', 'refuse', 'stripes', 252, '>I', 0xffffffff)
 
 
 def qcow():
@@ -518,6 +586,10 @@ def vmdk():
     text('kind-unknown', good + 'RW 4096 JELLY "flat.raw" 0\n')
     text('sparse-that-is-flat', good.replace('Flat', 'Sparse').replace('monolithic', 'twoGbMaxExtent')
          + 'RW 4096 SPARSE "flat.raw"\n')
+    split = good.replace('monolithicFlat', 'twoGbMaxExtentSparse')
+    text('line-longer-than-extent', split + 'RW 40960 SPARSE "a.vmdk"\n', 'runs', files=('a.vmdk',))
+    text('line-shorter-than-extent', split + 'RW 8 SPARSE "a.vmdk"\n', 'runs', files=('a.vmdk',))
+    text('line-not-of-a-grain', split + 'RW 8191 SPARSE "a.vmdk"\n', 'runs', files=('a.vmdk',))
     text('long-line', good + 'x' * 70000 + '\n' + flat, 'runs')
     text('zero-bytes', good + '\0\0\0' + flat, 'runs')
     text('high-bytes', (good + flat).encode() + bytes(range(128, 256)), 'runs')
@@ -528,10 +600,62 @@ def vmdk():
          files=('flat.raw', 'a.vmdk'))
 
 
+def stream():
+    """Compressed grains of a stream; and the same with its directory at its end."""
+    def gt(i): return i.get(i.get(56, '<Q') * 512, '<I') * 512
+
+    def used(i):
+        return next(gt(i) + k for k in range(0, 2048, 4) if i.get(gt(i) + k, '<I'))
+
+    def grain(i): return i.get(used(i), '<I') * 512
+
+    def packed(i, data):
+        i.put(grain(i) + 8, '<I', len(data))
+        i.b[grain(i) + 12:grain(i) + 12 + len(data)] = data
+
+    def c(name, poke, outcome='ro-bad', words='read-only'):
+        case('stream-' + name, 'stream.vmdk', outcome, words, poke)
+    c('good', None, 'ro')
+    for n in (0, 1, 131073, 0x7fffffff, 0xffffffff):
+        c('size-%d' % n, lambda i, n=n: i.put(grain(i) + 8, '<I', n))
+    c('rubbish', lambda i: i.b.__setitem__(slice(grain(i) + 12, grain(i) + 52), b'\xa5' * 40))
+    for n in (65535, 65024, 512):
+        c('short-%d' % n, lambda i, n=n: packed(i, zlib.compress(bytes(n))))
+    c('empty', lambda i: packed(i, zlib.compress(b'')))
+    c('bomb', lambda i: packed(i, zlib.compress(bytes(1 << 24))), 'ro')
+    for n, f in {'header': lambda i: 1, 'directory': lambda i: i.get(56, '<Q'),
+                 'table': lambda i: gt(i) // 512, 'far': lambda i: 0xffffffff,
+                 'end': lambda i: (len(i.b) - 1) // 512}.items():
+        c('grain-at-' + n, lambda i, f=f: i.put(used(i), '<I', f(i)))
+
+    def end(poke=lambda b: None):
+        def p(i):
+            foot = bytearray(struct.pack('<QII', 1, 0, 3).ljust(512, b'\0') + i.b[:512] + bytes(512))
+            poke(foot)
+            i.put(56, '<Q', (1 << 64) - 1)
+            i.b += bytes(-len(i.b) % 512) + foot
+        return p
+
+    def foot(at, fmt, *v):
+        return end(lambda b: struct.pack_into(fmt, b, at, *v))
+    c('footer', end(), 'ro')
+    for n, at, fmt, v in [('marker', 12, '<I', 2), ('marker-sectors', 0, '<Q', 2),
+                          ('magic', 512, '<I', 0), ('version', 516, '<I', 4),
+                          ('capacity', 524, '<Q', 1), ('grain', 532, '<Q', 64),
+                          ('gtes', 556, '<I', 256), ('at-end', 568, '<Q', (1 << 64) - 1),
+                          ('gd-none', 568, '<Q', 0), ('end', 1024 + 12, '<I', 1)]:
+        c('footer-' + n, foot(at, fmt, v), 'refuse', '.')
+    c('footer-gds-far', foot(560, '<QQ', 1 << 40, 1 << 40), 'refuse', '.')
+    c('footer-cut', both(end(), lambda i: i.b.__delitem__(slice(-512, None))), 'refuse', 'end')
+    c('footer-none', put(56, '<Q', (1 << 64) - 1), 'refuse', 'end')
+
+
 DIR = sys.argv[1]
 qcow2_open()
 qcow2_run()
+qcow2_luks()
 if os.path.exists(os.path.join(DIR, 'a.qcow')):
     qcow()
 if os.path.exists(os.path.join(DIR, 'a.vmdk')):
     vmdk()
+    stream()

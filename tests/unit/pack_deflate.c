@@ -40,7 +40,7 @@ static void what_goes_in_comes_out(void **state)
 		memset(out, 0xaa, sizeof(out));
 		/* Sectors are rounded up: what follows does not matter. */
 		memset(packed + n, 0x55, 100);
-		assert_int_equal(pack_deflate.unpack(packed, n + 100, out, len), 0);
+		assert_int_equal(pack_deflate.unpack(packed, n + 100, out, len, len), 0);
 		assert_memory_equal(out, plain, len);
 		assert_int_equal(out[len], 0xaa);
 	}
@@ -62,11 +62,11 @@ static void short_and_broken_streams_are_errors(void **state)
 	n = pack_deflate.pack(plain, CLUSTER, packed);
 	assert_true(n > 0);
 	/* Asked for more than is in it, or only its beginning is there. */
-	assert_int_equal(pack_deflate.unpack(packed, n, out, CLUSTER + 1), -EIO);
-	assert_int_equal(pack_deflate.unpack(packed, n / 2, out, CLUSTER), -EIO);
-	assert_int_equal(pack_deflate.unpack(packed, 0, out, CLUSTER), -EIO);
+	assert_int_equal(pack_deflate.unpack(packed, n, out, CLUSTER + 1, CLUSTER + 1), -EIO);
+	assert_int_equal(pack_deflate.unpack(packed, n / 2, out, CLUSTER, CLUSTER), -EIO);
+	assert_int_equal(pack_deflate.unpack(packed, 0, out, CLUSTER, CLUSTER), -EIO);
 	memset(packed, 0xff, n);
-	assert_int_equal(pack_deflate.unpack(packed, n, out, CLUSTER), -EIO);
+	assert_int_equal(pack_deflate.unpack(packed, n, out, CLUSTER, CLUSTER), -EIO);
 }
 
 /* A stream of another writer, with a window of 32 KiB and zlib's header. */
@@ -82,7 +82,7 @@ static void larger_windows_and_zlib_headers_are_read(void **state)
 	assert_int_equal(pack_inflate(packed, n, out, CLUSTER, true, &got), 0);
 	assert_int_equal(got, CLUSTER);
 	assert_memory_equal(out, plain, CLUSTER);
-	assert_int_equal(pack_deflate.unpack(packed + 2, n - 6, out, CLUSTER), 0);
+	assert_int_equal(pack_deflate.unpack(packed + 2, n - 6, out, CLUSTER, CLUSTER), 0);
 	assert_memory_equal(out, plain, CLUSTER);
 	/* A short one says how much there was; a wrong sum is an error. */
 	assert_int_equal(pack_inflate(packed, n, out, CLUSTER + 8, true, &got), 0);

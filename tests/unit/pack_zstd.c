@@ -40,7 +40,7 @@ static void what_goes_in_comes_out(void **state)
 		assert_in_range(n, 1, len - 1);
 		memset(out, 0xaa, sizeof(out));
 		memset(packed + n, 0x55, 100);
-		assert_int_equal(pack_zstd.unpack(packed, n + 100, out, len), 0);
+		assert_int_equal(pack_zstd.unpack(packed, n + 100, out, len, len), 0);
 		assert_memory_equal(out, plain, len);
 		assert_int_equal(out[len], 0xaa);
 	}
@@ -62,7 +62,7 @@ static void several_frames_are_one_cluster(void **state)
 	a = pack_zstd.pack(plain, CLUSTER / 4, packed);
 	b = pack_zstd.pack(plain + CLUSTER / 4, 3 * CLUSTER / 4, packed + a);
 	assert_true(a && b);
-	assert_int_equal(pack_zstd.unpack(packed, a + b, out, CLUSTER), 0);
+	assert_int_equal(pack_zstd.unpack(packed, a + b, out, CLUSTER, CLUSTER), 0);
 	assert_memory_equal(out, plain, CLUSTER);
 }
 
@@ -74,12 +74,12 @@ static void short_long_and_broken_frames_are_errors(void **state)
 	fill(5000);
 	n = pack_zstd.pack(plain, CLUSTER, packed);
 	assert_true(n > 0);
-	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER + 1), -EIO);
-	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER - 1), -EIO);
-	assert_int_equal(pack_zstd.unpack(packed, n / 2, out, CLUSTER), -EIO);
-	assert_int_equal(pack_zstd.unpack(packed, 0, out, CLUSTER), -EIO);
+	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER + 1, CLUSTER + 1), -EIO);
+	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER - 1, CLUSTER - 1), -EIO);
+	assert_int_equal(pack_zstd.unpack(packed, n / 2, out, CLUSTER, CLUSTER), -EIO);
+	assert_int_equal(pack_zstd.unpack(packed, 0, out, CLUSTER, CLUSTER), -EIO);
 	memset(packed, 0xff, n);
-	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER), -EIO);
+	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER, CLUSTER), -EIO);
 }
 
 /* The header of a frame can ask for a window of gigabytes. */
@@ -99,7 +99,7 @@ static void a_large_window_costs_nothing(void **state)
 	left = ZSTD_compressStream2(c, &o, &in, ZSTD_e_end);
 	assert_int_equal(left, 0);
 	ZSTD_freeCCtx(c);
-	assert_int_equal(pack_zstd.unpack(packed, o.pos, out, CLUSTER), 0);
+	assert_int_equal(pack_zstd.unpack(packed, o.pos, out, CLUSTER, CLUSTER), 0);
 	assert_memory_equal(out, plain, CLUSTER);
 }
 
