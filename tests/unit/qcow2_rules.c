@@ -237,6 +237,28 @@ static void tables_are_not_given_back(void **state)
 	}
 }
 
+/* Entries that are right, of names as long as can be: too many of them. */
+static void a_table_of_snapshots_has_64_mib_at_most(void **state)
+{
+	const unsigned n = 520, len = 40 + 16 + 2 * 65535 + 2;
+	uint8_t e[56] = { 0 };
+
+	(void)state;
+	fresh("", "1M");
+	assert_int_equal(sh("truncate -s 80M i"), 0);
+	put_be64(e, 0x30000);
+	put_be32(e + 8, 1);
+	memset(e + 12, 0xff, 4);
+	put_be32(e + 36, 16);
+	put_be64(e + 48, MiB);
+	for (unsigned i = 0; i < n; i++)
+		bytes_put(MiB + (uint64_t)i * len, e, sizeof(e));
+	put_be32(e, n);
+	put_be64(e + 4, MiB);
+	bytes_put(QCOW2_AT_SNAPSHOTS, e, 12);
+	no_message_of_open("larger than 64 MiB");
+}
+
 static void tables_in_one_place_are_refused(void **state)
 {
 	(void)state;
@@ -490,6 +512,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_opened_says_why),
 		cmocka_unit_test(data_over_tables_is_damage),
 		cmocka_unit_test(tables_are_not_given_back),
+		cmocka_unit_test(a_table_of_snapshots_has_64_mib_at_most),
 		cmocka_unit_test(tables_in_one_place_are_refused),
 		cmocka_unit_test(growing_keeps_and_adds),
 		cmocka_unit_test(growing_over_a_longer_backing_file_shows_zeroes),

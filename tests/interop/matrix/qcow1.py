@@ -10,8 +10,7 @@ from qcow2 import M, base, create, fill, packed
 CELLS = ['plain', 'odd-size', 'backed', 'backed-longer', 'backed-qcow2', 'packed',
          'packed-mix', 'packed-last', 'aes', 'aes-backed', 'short-file', 'xen',
          'own-cluster-backed-12', 'own-cluster-backed-16'] + [
-    'cb%d-l2b%d' % (cb, l2b) for cb, l2b in
-    [(9, 6), (9, 9), (9, 12), (9, 13), (12, 6), (12, 9), (12, 13), (16, 6), (16, 9), (16, 13)]]
+    'cb%d-l2b%d' % (cb, l2b) for cb in (9, 12, 16) for l2b in range(6, 14)]
 
 
 def by_hand(path, size, cb, l2b, at=48, name=b'', mid=b''):
