@@ -10,12 +10,11 @@
 
 #include "qcow2/blocking.h"
 
-#define ENTRY_FIXED 24u
-
 int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg)
 {
 	const struct qcow2_header *h = &((struct qcow2 *)sparse_priv(s))->h;
-	uint64_t size = h->bitmap_dir_size, at = 0, len;
+	uint64_t size = h->bitmap_dir_size, at = 0;
+	struct qcow2_bitmap b = { 0 };
 	uint8_t *dir;
 	int err;
 
@@ -25,33 +24,19 @@ int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg)
 	if (!dir)
 		return -ENOMEM;
 	err = sparse_pread(s, 0, h->bitmap_dir_offset, dir, size);
-	for (uint32_t i = 0; !err && i < h->bitmaps; i++, at += len) {
-		const uint8_t *p = dir + at;
-		struct qcow2_bitmap b;
-
-		len = 0;
-		if (size - at >= ENTRY_FIXED)
-			len = align_up((uint64_t)ENTRY_FIXED + get_be16(p + 18) +
-				       get_be32(p + 20), 8);
-		if (!len || len > size - at) {
-			err = -EINVAL;
-			break;
-		}
-		b.flags_at = h->bitmap_dir_offset + at + 12;
-		b.table = get_be64(p);
-		b.entries = get_be32(p + 8);
-		b.flags = get_be32(p + 12);
-		if (!is_aligned(b.table, 1ull << h->cluster_bits) ||
+	for (uint32_t i = 0; !err && i < h->bitmaps; i++, at += b.length) {
+		if (!qcow2_bitmap_decode(dir + at, size - at, &b) ||
+		    !is_aligned(b.table, 1ull << h->cluster_bits) ||
 		    !range_ok(b.table, b.entries * 8ull, qcow2_file_end(s)))
 			err = -EINVAL;
 		else
-			err = fn(s, &b, arg);
+			err = fn(s, &b, h->bitmap_dir_offset + at, arg);
 	}
 	free(dir);
 	return err;
 }
 
-static int outdate(struct sparse *s, const struct qcow2_bitmap *b, void *arg)
+static int outdate(struct sparse *s, const struct qcow2_bitmap *b, uint64_t at, void *arg)
 {
 	unsigned *n = arg;
 	uint8_t flags[4];
@@ -60,7 +45,7 @@ static int outdate(struct sparse *s, const struct qcow2_bitmap *b, void *arg)
 		return 0;
 	put_be32(flags, b->flags | QCOW2_BM_IN_USE);
 	++*n;
-	return sparse_pwrite(s, 0, b->flags_at, flags, sizeof(flags));
+	return sparse_pwrite(s, 0, at + QCOW2_BITMAP_FLAGS_AT, flags, sizeof(flags));
 }
 
 int qcow2_bitmaps_outdate(struct sparse *s, uint64_t *autoclear)

@@ -3,6 +3,7 @@
 #ifndef QCOW2_BLOCKING_H
 #define QCOW2_BLOCKING_H
 
+#include "qcow2/bitmap.h"
 #include "qcow2/qcow2_priv.h"
 
 /* --- grow.c --- */
@@ -63,16 +64,10 @@ int qcow2_scan(struct sparse *s, const struct qcow2_reft *t, uint64_t *end);
 
 /* --- bitmaps.c --- */
 
-struct qcow2_bitmap {
-	uint64_t flags_at;	/* in the file */
-	uint32_t flags;
-	uint64_t table;
-	uint32_t entries;
-};
-enum qcow2_bitmap_flags { QCOW2_BM_IN_USE = 1u << 0, QCOW2_BM_AUTO = 1u << 1 };
 typedef int qcow2_bitmap_fn(struct sparse *s, const struct qcow2_bitmap *b,
-			    void *arg);
-/* fn for every bitmap.  -EINVAL: the directory is damaged; no message. */
+			    uint64_t at, void *arg);
+/* fn for every bitmap, whose entry is at `at` of the file.  -EINVAL: the directory
+ * is damaged; no message. */
 int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg);
 /* The disk is going to be written to: no bitmap must claim to know of it.  If they
  * cannot be told so, their bit goes from *autoclear. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "qcow2/bitmap.h"
 #include "qcow2/check.h"
 
 #define RESERVED 0x3f000000000001feull	/* of an L2 entry that is not compressed */
@@ -279,9 +280,7 @@ static int walk_refs(struct qcow2_check *k)
 	return 0;
 }
 
-/* Bitmaps: directory, tables, data.  A directory entry: table offset u64, entries
- * u32, flags u32, type u8, granularity u8, name length u16, extra length u32. */
-#define BITMAP_FIXED 24u
+/* Bitmaps: directory, tables, data. */
 #define BITMAP_ENTRIES_MAX 0x8000000u
 
 static int walk_bitmap(struct qcow2_check *k, uint64_t at, uint32_t entries)
@@ -328,19 +327,15 @@ static int walk_bitmaps(struct qcow2_check *k)
 	err = td_blocking_read(k->im.store, h->bitmap_dir_offset, dir,
 			       h->bitmap_dir_size);
 	for (uint32_t i = 0; i < h->bitmaps && !err; i++) {
-		const uint8_t *p = dir + at;
-		uint64_t left = h->bitmap_dir_size - at, len;
+		struct qcow2_bitmap b;
 
-		if (left >= BITMAP_FIXED)
-			len = align_up(BITMAP_FIXED + (uint64_t)get_be16(p + 18) +
-				       get_be32(p + 20), 8);
-		if (left < BITMAP_FIXED || len > left) {
+		if (!qcow2_bitmap_decode(dir + at, h->bitmap_dir_size - at, &b)) {
 			QCOW2_BAD(k, "the directory of bitmaps ends in bitmap %u",
 				  i + 1);
 			break;
 		}
-		at += len;
-		err = walk_bitmap(k, get_be64(p), get_be32(p + 8));
+		at += b.length;
+		err = walk_bitmap(k, b.table, b.entries);
 	}
 	free(dir);
 	return err;

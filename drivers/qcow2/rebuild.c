@@ -110,12 +110,14 @@ static int count_snapshot(struct sparse *s, const struct qcow2_snapshot *sn, voi
 	return count_l1(arg, sn->l1_offset, sn->l1_entries);
 }
 
-static int count_bitmap(struct sparse *s, const struct qcow2_bitmap *b, void *arg)
+static int count_bitmap(struct sparse *s, const struct qcow2_bitmap *b, uint64_t at,
+			void *arg)
 {
 	struct count *k = arg;
 	uint8_t *table;
 	int err = count(k, b->table, b->entries * 8ull);
 
+	(void)at;
 	if (err)
 		return err;
 	table = malloc(b->entries * 8ull + 1);

@@ -196,8 +196,10 @@ static int add_snapshot(struct sparse *s, const struct qcow2_snapshot *sn, void 
 	return add_l1(s, arg, sn->l1_offset, sn->l1_entries);
 }
 
-static int add_bitmap(struct sparse *s, const struct qcow2_bitmap *b, void *arg)
+static int add_bitmap(struct sparse *s, const struct qcow2_bitmap *b, uint64_t at,
+		      void *arg)
 {
+	(void)at;
 	return places_add(s, arg, BITMAPS, b->table, b->entries * 8ull);
 }
 

@@ -1,10 +1,12 @@
 /* tool.c - qcow2, for tools: what an image says of itself. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "formats.h"
+#include "qcow2/bitmap.h"
 #include "qcow2/check.h"
 #include "qcow2/create.h"
 #include "qcow2/image.h"
@@ -57,8 +59,43 @@ static json_t *snapshots(const struct qcow2_image *im)
 	return list;
 }
 
-static json_t *specific(const struct qcow2_header *h)
+static json_t *bitmap(const struct qcow2_bitmap *b)
 {
+	json_t *o = json_object(), *flags = json_array();
+
+	if (b->flags & QCOW2_BM_IN_USE)
+		json_array_append_new(flags, json_string("in-use"));
+	if (b->flags & QCOW2_BM_AUTO)
+		json_array_append_new(flags, json_string("auto"));
+	json_object_set_new(o, "flags", flags);
+	set_text(o, "name", (const char *)b->name, b->name_len);
+	set_int(o, "granularity", 1ull << (b->bits & 63));
+	return o;
+}
+
+/* Of a damaged directory, what comes before the damage. */
+static json_t *bitmaps(const struct qcow2_image *im)
+{
+	const struct qcow2_header *h = &im->h;
+	uint64_t at = 0, size = h->bitmap_dir_size;
+	json_t *list = json_array();
+	uint8_t *dir = malloc(size);
+	struct qcow2_bitmap b;
+
+	if (!dir || td_blocking_read(im->store, h->bitmap_dir_offset, dir, size))
+		size = 0;
+	for (uint32_t i = 0; i < h->bitmaps; i++, at += b.length) {
+		if (!size || !qcow2_bitmap_decode(dir + at, size - at, &b))
+			break;
+		json_array_append_new(list, bitmap(&b));
+	}
+	free(dir);
+	return list;
+}
+
+static json_t *specific(const struct qcow2_image *im)
+{
+	const struct qcow2_header *h = &im->h;
 	static const char *const crypt[] = { NULL, "aes", "luks" };
 	json_t *o = json_object();
 
@@ -70,14 +107,16 @@ static json_t *specific(const struct qcow2_header *h)
 		json_object_set_new(o, "compression-type", json_string("zlib"));
 	if (h->version >= 3)
 		set_bool(o, "lazy-refcounts", h->compat & QCOW2_LAZY);
+	if (h->autoclear & QCOW2_BITMAPS)
+		json_object_set_new(o, "bitmaps", bitmaps(im));
 	set_int(o, "refcount-bits", 1u << h->ref_order);
-	if (h->version >= 3) {
-		set_bool(o, "corrupt", h->incompat & QCOW2_CORRUPT);
-		set_bool(o, "extended-l2", h->incompat & QCOW2_EXT_L2);
-	}
 	if (h->data_file[0]) {
 		set_text(o, "data-file", h->data_file, strlen(h->data_file));
 		set_bool(o, "data-file-raw", h->autoclear & QCOW2_DATA_RAW);
+	}
+	if (h->version >= 3) {
+		set_bool(o, "corrupt", h->incompat & QCOW2_CORRUPT);
+		set_bool(o, "extended-l2", h->incompat & QCOW2_EXT_L2);
 	}
 	if (h->crypt)
 		json_object_set_new(o, "encrypt",
@@ -104,7 +143,7 @@ static int qcow2_info(struct td_node *store, json_t *o)
 			set_text(o, "backing-filename-format", im.h.backing_fmt,
 				 strlen(im.h.backing_fmt));
 	}
-	json_object_set_new(o, "format-specific", specific(&im.h));
+	json_object_set_new(o, "format-specific", specific(&im));
 	err = qcow2_image_snapshots(&im, &why);
 	if (err)
 		td_err(store, "cannot read the snapshots of %s: %s", store->arg,

@@ -98,8 +98,7 @@ json_t *info_of(const char *name, const char *format)
 	if (t && t->info)
 		err = img_open_file(&im, name, t->name, 0);
 	else
-		err = img_open(&im, name, format ? format : t ? t->name : "raw", 0,
-			       NULL);
+		err = img_open(&im, name, format ? format : t ? t->name : "raw", 0);
 	if (err)
 		return NULL;
 	o = describe(&im);
@@ -139,7 +138,9 @@ static void print_members(const json_t *o, int indent)
 			if (json_is_object(v))
 				print_members(v, indent + 4);
 			json_array_foreach(v, i, e) {
-				printf("%*s[%zu]:\n", indent + 4, "", i);
+				printf("%*s[%zu]:%s%s\n", indent + 4, "", i,
+				       json_is_string(e) ? " " : "",
+				       json_is_string(e) ? json_string_value(e) : "");
 				print_members(e, indent + 8);
 			}
 		} else if (json_is_boolean(v)) {
