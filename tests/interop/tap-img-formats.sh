@@ -130,6 +130,8 @@ for f in base mid top; do
 	qemu-img map --output=json $f.qcow2 | jq -c '.[]' >q
 	tap-img map --output=json $f.qcow2 | jq -c '.[]' >t
 	cmp q t || fail "map $f: $(diff q t)"
+	qemu-img map $f.qcow2 >q
+	tap-img map $f.qcow2 | cmp - q || fail "map $f: $(tap-img map $f.qcow2 | diff q -)"
 done
 qemu-img info --backing-chain --output=json top.qcow2 | jq -S . >q
 tap-img info --backing-chain --output=json top.qcow2 | jq -S . | cmp - q ||
@@ -142,6 +144,42 @@ for o in "" cluster_size=4k compat=0.10,cluster_size=2M extended_l2=on; do
 		t=$(tap-img measure --output=json -O qcow2 ${o:+-o $o} $of | jq -S .)
 		[ "$q" = "$t" ] || fail "measure $o $of: $q / $t"
 	done
+done
+
+# Files beside an image, and below one that does not say of what format that is.
+qemu-img create -q -f qcow2 -o data_file=d.raw d.qcow2 4M
+qemu-img convert -f raw -O vmdk a.raw s.vmdk
+qemu-img create -q -f vmdk -b s.vmdk -F vmdk c.vmdk
+qemu-img create -q -f qcow -b top.qcow2 -F qcow2 k.qcow
+qemu-img create -q -f qcow -b a.raw -F raw l.qcow
+for f in d.qcow2 c.vmdk k.qcow l.qcow; do
+	qemu-io -f ${f#*.} -c "write -q -P 7 ${#f}00k 64k" $f || fail qemu-io
+	for p in $f "$PWD/$f" "../${PWD##*/}/$f"; do
+		# QEMU looks for a data file by its name as it is.
+		[ "$f" = "$p" ] || [ $f != d.qcow2 ] || continue
+		qemu-img map "$p" >q || fail "qemu-img map $p"
+		tap-img map "$p" >t 2>err || fail "map $p: $(cat err)"
+		cmp q t || fail "map $p: $(diff q t)"
+	done
+	qemu-img convert -f ${f#*.} -O raw $f q.raw || fail "qemu-img convert $f"
+	tap-img convert -f ${f#*.} $f b.raw 2>err || fail "convert $f: $(cat err)"
+	cmp q.raw b.raw || fail "convert $f: other contents"
+done
+grep -q 'does not say of what format a.raw is: taken as raw' err || fail "l.qcow: $(cat err)"
+tap-img check -q -f qcow k.qcow 2>err || fail "check k.qcow: $(cat err)"
+
+# Bitmaps are shown, with what they are worth.
+qemu-img bitmap --add -g 64k d.qcow2 one
+qemu-img bitmap --add --disable -g 4k d.qcow2 'another one'
+for n in 1 2; do
+	qemu-img info --output=json d.qcow2 | jq -S 'del(."actual-size")' >q
+	tap-img info --output=json d.qcow2 | jq -S 'del(."actual-size")' | cmp - q ||
+		fail "info d.qcow2: $(tap-img info d.qcow2)"
+	qemu-img info d.qcow2 >q
+	tap-img info d.qcow2 | cmp - q || fail "info: $(tap-img info d.qcow2 | diff q -)"
+	truncate -s 4M z.raw
+	tap-img convert -q -n -f raw -O qcow2 z.raw d.qcow2 2>err || fail "$(cat err)"
+	grep -q 'inconsistent' err || [ $n = 2 ] || fail "no word of the bitmap: $(cat err)"
 done
 
 # Rebase: the disk stays, whatever is below it.

@@ -36,6 +36,8 @@ for form in human json; do
 	both 0 map -f raw --output=$form --start-offset=50k --max-length=3M a.img
 	both 0 measure -f raw -O raw --output=$form a.img
 	both 0 measure -O raw --output=$form --size 12345678
+	both 1 measure -O vmdk --output=$form --size 12345678
+	both 1 measure -O qcow --output=$form --size 12345678
 done
 both 0 info a.img
 both 63 check -f raw a.img

@@ -190,7 +190,8 @@ static int check_driver(const struct check *c, const char *name, const char *for
 		log_err("%s: images of format %s are not repaired", name, format);
 		return ST_FAILED;
 	}
-	if (img_open(&im, name, format, c->cache.direct ? IMG_DIRECT : 0, NULL))
+	if (img_open(&im, name, format, IMG_PROBE |
+		     (c->cache.direct ? IMG_DIRECT : 0)))
 		return ST_FAILED;
 	st = check_map(&im, &k);
 	img_close(&im);

@@ -241,7 +241,7 @@ static int open_both(struct compare *c, char **word)
 					       BUF));
 	for (unsigned i = 0; i < 2; i++)
 		if (img_open(&c->im[i], word[i], c->format[i], IMG_PROBE |
-			     (c->cache.direct ? IMG_DIRECT : 0), NULL))
+			     (c->cache.direct ? IMG_DIRECT : 0)))
 			return ST_OPEN;
 	return ST_OK;
 }

@@ -117,7 +117,7 @@ static int open_sources(const struct convert *v, char **name, unsigned n,
 {
 	for (unsigned i = 0; i < n; i++) {
 		if (img_open(&src[i], name[i], v->format, IMG_PROBE |
-			     (v->src_cache.direct ? IMG_DIRECT : 0), NULL))
+			     (v->src_cache.direct ? IMG_DIRECT : 0)))
 			return ST_FAILED;
 		if (src[i].guessed && !v->quiet)
 			log_warn("%s: no format was given and none is recognised: "
@@ -139,7 +139,7 @@ static int open_dst(struct convert *v, uint64_t size, struct img *dst)
 			return ST_FAILED;
 	}
 	if (img_open(dst, v->make.name, v->make.format, IMG_WRITE |
-		     (v->cache.direct ? IMG_DIRECT : 0), NULL))
+		     (v->cache.direct ? IMG_DIRECT : 0)))
 		return ST_FAILED;
 	if (img_size(dst) < size) {
 		log_err("%s is too small: %llu bytes for %llu", dst->name,

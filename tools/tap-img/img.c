@@ -73,6 +73,40 @@ int img_probe(const char *name, const struct td_format_tool **tool)
 	return 0;
 }
 
+/* An image of qcow names its backing file and not of what format that is, which its
+ * driver does not guess.  For who only reads: all that lies below it, a line each, as
+ * the images say or as they look.  Allocated; NULL: nothing does, or cannot be told. */
+static char *chain_below(const char *name, const char *format)
+{
+	json_t *o = info_of(name, format), *next;
+	char *chain = NULL;
+
+	for (unsigned n = 0; o && n <= TD_CHAIN_MAX; n++, o = next) {
+		const char *path = json_string_value(json_object_get(
+			o, "full-backing-filename"));
+		const char *said = json_string_value(json_object_get(
+			o, "backing-filename-format"));
+		const struct td_format_tool *t = td_format_find(said ? said : "raw");
+		char *more;
+
+		if (!path || strchr(path, '\n') || (!said && img_probe(path, &t)))
+			break;
+		if (!t)
+			t = td_format_find("raw");
+		if (!said)
+			log_warn("%s does not say of what format %s is: taken as %s",
+				 name, path, t->name);
+		ASSERT(asprintf(&more, "%s%s%s:%s", chain ? chain : "", chain ? "\n" : "",
+				t->driver ? t->driver->name : t->name, path) > 0);
+		free(chain);
+		chain = more;
+		next = info_of(path, t->name);
+		json_decref(o);
+	}
+	json_decref(o);
+	return chain;
+}
+
 /* FORMAT:NAME, and below it the chain if there is one.  A format may be filters
  * and the name of a driver, as in "delay:op=read,us=100|aio". */
 static char *spec_of(const struct img *im, const char *driver, const char *chain)
@@ -141,17 +175,21 @@ static int open_spec(struct img *im, const char *driver, unsigned flags,
 	return 0;
 }
 
-int img_open(struct img *im, const char *name, const char *format, unsigned flags,
-	     const char *chain)
+int img_open(struct img *im, const char *name, const char *format, unsigned flags)
 {
+	char *chain = NULL;
 	int err;
 
 	*im = (struct img){ .name = name };
 	err = name_format(im, format, flags);
 	if (err)
 		return err;
-	return open_spec(im, im->tool && im->tool->driver ? im->tool->driver->name :
-			 im->format, flags, chain);
+	if (flags & IMG_PROBE && im->tool && !strcmp(im->tool->name, "qcow"))
+		chain = chain_below(name, im->tool->name);
+	err = open_spec(im, im->tool && im->tool->driver ? im->tool->driver->name :
+			im->format, flags, chain);
+	free(chain);
+	return err;
 }
 
 int img_open_file(struct img *im, const char *name, const char *format,

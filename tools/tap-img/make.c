@@ -75,7 +75,7 @@ static int backing_check(struct make *m)
 	if (m->backing_unseen)
 		return ST_OK;
 	path = name_from_image(m->name, m->backing);
-	err = img_open(&im, path, m->backing_format, 0, NULL);
+	err = img_open(&im, path, m->backing_format, 0);
 	if (!err && !m->has_size) {
 		m->size = img_size(&im);
 		m->has_size = true;
@@ -314,7 +314,7 @@ int make_image(struct make *m)
 		tell(m);
 	err = make_file(m->name, &made);
 	if (!err)
-		err = img_open(&im, m->name, "raw", IMG_WRITE, NULL);
+		err = img_open(&im, m->name, "raw", IMG_WRITE);
 	else
 		goto out;
 	if (!err) {

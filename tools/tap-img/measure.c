@@ -92,7 +92,7 @@ static int measure(struct measure *m, const char *name)
 	int st;
 
 	if (name) {
-		if (img_open(&im, name, m->format, IMG_PROBE, NULL))
+		if (img_open(&im, name, m->format, IMG_PROBE))
 			return ST_FAILED;
 		m->make.size = img_size(&im);
 		m->make.has_size = true;
@@ -101,6 +101,12 @@ static int measure(struct measure *m, const char *name)
 	st = make_check(&m->make);
 	if (st != ST_OK)
 		goto out;
+	if (!m->make.tool->measure && m->make.tool != td_format_find("raw")) {
+		log_err("how large images of format %s get is not known",
+			m->make.tool->name);
+		st = ST_FAILED;
+		goto out;
+	}
 	need = full = m->make.size;
 	if (m->make.tool->measure) {
 		what.size = full;

@@ -148,7 +148,7 @@ static int open_new(struct rebase *r, const char *name)
 		return 0;
 	path = name_from_image(name, r->backing);
 	err = img_open(&r->new, path, r->backing_format,
-		       r->src_cache.direct ? IMG_DIRECT : 0, NULL);
+		       r->src_cache.direct ? IMG_DIRECT : 0);
 	free(path);
 	return err;
 }
@@ -166,7 +166,7 @@ static int safe(struct rebase *r, const char *name)
 	r->is = malloc(BUF);
 	ASSERT(r->was && r->is);
 	err = img_open(&r->top, name, r->format, IMG_WRITE |
-		       (r->cache.direct ? IMG_DIRECT : 0), NULL);
+		       (r->cache.direct ? IMG_DIRECT : 0));
 	if (!err)
 		err = open_new(r, name);
 	if (!err)

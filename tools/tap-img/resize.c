@@ -124,7 +124,7 @@ static int resize(const struct resize *r, const char *name, const char *word)
 
 	if (!r->format)
 		return format_wanted(name);
-	if (img_open(&im, name, r->format, IMG_WRITE, NULL))
+	if (img_open(&im, name, r->format, IMG_WRITE))
 		return ST_FAILED;
 	st = new_size(word, img_size(&im), &size);
 	if (st == ST_OK && size < img_size(&im))

@@ -151,8 +151,7 @@ struct img_part {
 /* format NULL: raw, unless IMG_PROBE finds another one.  chain: specs of the
  * backing files; NULL: those that the image names.  0, or -errno after
  * log_err(). */
-int img_open(struct img *im, const char *name, const char *format, unsigned flags,
-	     const char *chain);
+int img_open(struct img *im, const char *name, const char *format, unsigned flags);
 /* The same, but what is open is the file of the image, as a store: for functions
  * of im->tool. */
 int img_open_file(struct img *im, const char *name, const char *format,
