@@ -260,19 +260,27 @@ static void until_taken(int fd)
 	usleep(30000);
 }
 
+static void new_file(char *path, size_t room, off_t size)
+{
+	const char *dir = getenv("TMPDIR");
+	int img;
+
+	snprintf(path, room, "%s/nbd_disk.%d", dir ? dir : "/tmp", (int)getpid());
+	img = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	assert_true(img >= 0);
+	assert_int_equal(ftruncate(img, size), 0);
+	close(img);
+}
+
 static void a_paused_disk_answers_later(void **state)
 {
 	struct nbd_rig rig;
 	char path[128], spec[160];
-	int fd, late, img;
+	int fd, late;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/nbd_disk.%d",
-		 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (int)getpid());
+	new_file(path, sizeof(path), 1 << 20);
 	snprintf(spec, sizeof(spec), "delay:ms=100|aio:%s", path);
-	img = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-	assert_true(img >= 0);
-	assert_int_equal(ftruncate(img, 1 << 20), 0);
 	nbd_rig_start(&rig, spec, 0);
 	fd = nbd_rig_go(&rig, false);
 	fill(2);
@@ -343,7 +351,110 @@ static void a_paused_disk_answers_later(void **state)
 	put(fd, (2 << 20) - 512, 512, 0);
 	leave(fd);
 	assert_true(nbd_rig_stop(&rig));
-	close(img);
+	unlink(path);
+}
+
+/* A long write is in the disk piece by piece; its answer is the answer to all. */
+
+static uint8_t big[1 << 20];
+#define HALF (600u << 10)	/* of its payload, and some pieces */
+
+static void begin_big(int fd, uint64_t offset, uint16_t flags)
+{
+	for (size_t i = 0; i < sizeof(big); i++)
+		big[i] = (uint8_t)(i * 11 + (i >> 9));
+	nbd_rig_req(fd, NBD_CMD_WRITE, flags, 1, offset, sizeof(big));
+	nbd_rig_send(fd, big, HALF);
+	until_taken(fd);
+}
+
+static uint32_t end_big(int fd)
+{
+	nbd_rig_send(fd, big + HALF, sizeof(big) - HALF);
+	return nbd_rig_simple(fd, 1);
+}
+
+static void big_is_there(int fd, uint64_t offset)
+{
+	for (size_t at = 0; at < sizeof(big); at += sizeof(back)) {
+		get(fd, offset + at, sizeof(back));
+		assert_memory_equal(back, big + at, sizeof(back));
+	}
+}
+
+static void a_long_write_goes_in_pieces(void **state)
+{
+	struct nbd_rig rig;
+	int fd, other;
+
+	(void)state;
+	nbd_rig_start(&rig, "ram:4M", 0);
+	fd = nbd_rig_go(&rig, false);
+	other = nbd_rig_go(&rig, false);
+	begin_big(fd, 1001, 0);
+	get(other, 1001, 65536);
+	assert_memory_equal(back, big, 65536);
+	assert_int_equal(end_big(fd), 0);
+	big_is_there(other, 1001);
+	/* with FUA at once: nothing is there before all of it is */
+	begin_big(fd, 2 << 20, NBD_CMD_FLAG_FUA);
+	get(other, 2 << 20, 65536);
+	for (unsigned i = 0; i < 65536; i++)
+		assert_int_equal(back[i], 0);
+	assert_int_equal(end_big(fd), 0);
+	big_is_there(other, 2 << 20);
+	leave(other);
+	leave(fd);
+	assert_true(nbd_rig_stop(&rig));
+}
+
+static void a_piece_that_fails_fails_the_write(void **state)
+{
+	struct nbd_rig rig;
+	int fd;
+
+	(void)state;
+	for (unsigned after = 0; after < 2; after++) {
+		char spec[96];
+
+		snprintf(spec, sizeof(spec), "error:after=%u,count=1,op=write,"
+			 "errno=ENOSPC|delay:ms=1|ram:2M", after);
+		nbd_rig_start(&rig, spec, 0);
+		fd = nbd_rig_go(&rig, false);
+		begin_big(fd, 0, 0);
+		assert_int_equal(end_big(fd), NBD_ENOSPC);
+		begin_big(fd, 0, 0);
+		assert_int_equal(end_big(fd), 0);
+		big_is_there(fd, 0);
+		leave(fd);
+		assert_true(nbd_rig_stop(&rig));
+	}
+}
+
+static void a_long_write_is_paused_or_left(void **state)
+{
+	struct nbd_rig rig;
+	char path[128], spec[160];
+	int fd;
+
+	(void)state;
+	new_file(path, sizeof(path), 2 << 20);
+	snprintf(spec, sizeof(spec), "delay:ms=200|aio:%s", path);
+	nbd_rig_start(&rig, spec, 0);
+	fd = nbd_rig_go(&rig, false);
+	begin_big(fd, 4096, 0);
+	assert_int_equal(nbd_rig_order(&rig, 'p', 0), 0);
+	assert_int_equal(nbd_rig_order(&rig, 'r', 0), 0);
+	assert_int_equal(end_big(fd), 0);
+	big_is_there(fd, 4096);
+	begin_big(fd, 0, 0);
+	close(fd);		/* pieces are in the disk */
+	fd = nbd_rig_go(&rig, false);
+	begin_big(fd, 0, 0);
+	shutdown(fd, SHUT_WR);
+	assert_true(nbd_rig_ended(fd));
+	close(fd);
+	assert_true(nbd_rig_stop(&rig));
 	unlink(path);
 }
 
@@ -412,6 +523,9 @@ int main(void)
 		cmocka_unit_test(errors_of_the_disk_reach_the_client),
 		cmocka_unit_test(a_read_only_disk_is_not_written),
 		cmocka_unit_test(a_paused_disk_answers_later),
+		cmocka_unit_test(a_long_write_goes_in_pieces),
+		cmocka_unit_test(a_piece_that_fails_fails_the_write),
+		cmocka_unit_test(a_long_write_is_paused_or_left),
 		cmocka_unit_test(pauses_under_load_lose_nothing),
 		cmocka_unit_test(the_end_cuts_everybody_off),
 	};

@@ -6,9 +6,9 @@
  * nbd_request.c the transmission phase: parse, submit, answer
  *
  * I1  A request (struct nbd_op) is in exactly one place: on its client's free
- *     list, its payload being received (c->rx), in the disk (op->req set),
- *     or on c->out with its reply.
- * I2  c->inflight counts the ops in the disk.  A client is freed only when it
+ *     list, its payload being received (c->rx) and perhaps pieces of it in the
+ *     disk, in the disk (op->inflight), or on c->out with its reply.
+ * I2  c->inflight counts what is in the disk, of all ops.  A client is freed only when it
  *     is dead and inflight is 0, and never from inside a call that may still
  *     use it: from deferred work.
  * I3  c->charged counts the bytes of payload buffers of all its ops, and is at
@@ -33,6 +33,12 @@
 #define NBD_RBUF_BULK	((size_t)4 << 10)	/* beside a big payload */
 #define NBD_BULK	(64u << 10)		/* a big payload */
 #define NBD_PASS	(512u << 10)		/* payload bytes taken up in a pass */
+/* A long write goes to the disk piece by piece, as its payload arrives: the
+ * client fills the socket meanwhile, and a piece is still in the processor's
+ * cache.  Pieces end at multiples of NBD_PIECE, so that few clusters are cut. */
+#define NBD_PIECE	(128u << 10)
+#define NBD_PIECES	8u			/* of a write */
+#define NBD_PIECES_OUT	64u			/* of a client, at a time */
 #define NBD_STATUS_MAX	512u			/* extents in one answer */
 
 #define NBD_HANDSHAKE_NS (10 * 1000000000ull)	/* to reach transmission */
@@ -56,13 +62,15 @@ struct nbd_client;
 struct nbd_op {
 	struct list link;	/* on c->out */
 	struct nbd_client *c;
-	struct td_req *req;	/* in the disk; else NULL */
 	struct nbd_request q;
-	int err;		/* known before it was submitted */
+	int err;		/* the first; it is not submitted then */
 	uint32_t got;		/* of a write's payload */
+	uint32_t begun;		/* of that, given to the disk */
+	unsigned pieces;	/* that it went in, so far: iov[] */
+	unsigned inflight;	/* requests in the disk */
 	uint8_t *buf;		/* payload, page-aligned; or NULL */
 	size_t room;		/* as asked of nbd_buf_get() */
-	struct iovec iov;	/* the disk's */
+	struct iovec iov[NBD_PIECES];	/* the disk's */
 	struct td_extents extents;
 	struct iovec out[2];	/* what is left to send: header, payload */
 	uint8_t hdr[NBD_REPLY_MAX];

@@ -4,7 +4,8 @@
  * The way of a request: request_take -> (a write: payload received) ->
  * request_start -> disk -> request_done -> request_answer -> sent
  * (nbd_client.c).  One that cannot be carried out goes straight to
- * request_answer, a write after its payload.
+ * request_answer, a write after its payload.  A long write goes to the disk in
+ * pieces; it is answered when the last has come back.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 int nbd_transmission_start(struct nbd_client *c)
 {
 	c->ops = calloc(NBD_OPS, sizeof(*c->ops));
-	c->front.pool = td_pool_new(NBD_OPS, 0);
+	c->front.pool = td_pool_new(NBD_OPS + NBD_PIECES_OUT, 0);
 	if (!c->ops || !c->front.pool)
 		return -ENOMEM;
 	return disk_front_bind(&c->front);
@@ -78,13 +79,15 @@ void nbd_op_sent(struct nbd_op *op)
 
 void nbd_requests_drop(struct nbd_client *c)
 {
+	struct nbd_op *op;
 	struct list *e;
 
 	while ((e = list_pop(&c->out)))
 		op_put(container_of(e, struct nbd_op, link));
-	if (c->rx)
-		op_put(c->rx);
-	c->rx = NULL;
+	op = c->rx;
+	c->rx = NULL;		/* request_done() answers then, to nobody */
+	if (op && !op->inflight)
+		op_put(op);
 }
 
 /* ---- answers ---- */
@@ -153,12 +156,12 @@ static struct td_req *request_new(struct nbd_op *op, enum td_op what)
 {
 	struct td_req *r = td_pool_get(op->c->front.pool);
 
-	ASSERT(r);		/* the pool has as many as there are ops */
+	ASSERT(r);		/* the pool has as many as there can be */
 	r->op = what;
 	r->flags = 0;
 	r->offset = 0;
 	r->length = 0;
-	r->iov = &op->iov;
+	r->iov = NULL;
 	r->iovcnt = 0;
 	r->extents = NULL;
 	r->owner = op;
@@ -168,7 +171,7 @@ static struct td_req *request_new(struct nbd_op *op, enum td_op what)
 
 static void request_submit(struct nbd_op *op, struct td_req *r)
 {
-	op->req = r;
+	op->inflight++;
 	op->c->inflight++;
 	disk_submit(&op->c->front, r);
 }
@@ -179,10 +182,28 @@ static void request_done(struct td_req *r, int err)
 	struct nbd_client *c = op->c;
 
 	td_pool_put(c->front.pool, r);
-	op->req = NULL;
+	op->inflight--;
 	c->inflight--;
-	request_answer(op, err);
+	if (err && !op->err)
+		op->err = err;
+	if (!op->inflight && c->rx != op)
+		request_answer(op, op->err);
 	nbd_client_settle(c);
+}
+
+/* Give the disk what has not been given to it of the payload before `end`. */
+static void data_submit(struct nbd_op *op, struct td_req *r, uint32_t end)
+{
+	struct iovec *iov = &op->iov[op->pieces++];
+
+	ASSERT(op->pieces <= NBD_PIECES);	/* none is shorter than length / it */
+	*iov = (struct iovec){ op->buf + op->begun, end - op->begun };
+	r->offset = op->q.offset + op->begun;
+	r->length = end - op->begun;
+	r->iov = iov;
+	r->iovcnt = 1;
+	op->begun = end;
+	request_submit(op, r);
 }
 
 static void request_start(struct nbd_op *op)
@@ -207,11 +228,6 @@ static void request_start(struct nbd_op *op)
 	r->offset = q->offset;
 	r->length = q->length;
 	switch (q->type) {
-	case NBD_CMD_READ:
-	case NBD_CMD_WRITE:
-		op->iov = (struct iovec){ op->buf, q->length };
-		r->iovcnt = 1;
-		break;
 	case NBD_CMD_BLOCK_STATUS:
 		op->extents = (struct td_extents){
 			.v = (struct td_extent *)(void *)op->buf,
@@ -229,7 +245,26 @@ static void request_start(struct nbd_op *op)
 		r->flags |= q->flags & NBD_CMD_FLAG_NO_HOLE ? TD_REQ_NO_HOLE : 0;
 		r->flags |= q->flags & NBD_CMD_FLAG_FAST_ZERO ? TD_REQ_FAST : 0;
 	}
-	request_submit(op, r);
+	if (q->type == NBD_CMD_READ || q->type == NBD_CMD_WRITE)
+		data_submit(op, r, q->length);
+	else
+		request_submit(op, r);
+}
+
+/* A piece of a long write, if one has arrived and more is to come.  Not of one
+ * with FUA: each piece would go to stable storage for itself.  (Of the pool's
+ * requests the pieces take no more than NBD_PIECES_OUT: each op finds one.) */
+static void piece_start(struct nbd_op *op)
+{
+	const struct nbd_request *q = &op->q;
+	uint64_t piece = align_up((q->length + NBD_PIECES - 1ull) / NBD_PIECES,
+				  NBD_PIECE);
+	uint64_t end = align_down(q->offset + op->got, NBD_PIECE);
+
+	if (end < q->offset + op->begun + piece || op->err ||
+	    q->flags & NBD_CMD_FLAG_FUA || op->c->inflight >= NBD_PIECES_OUT)
+		return;
+	data_submit(op, request_new(op, TD_OP_WRITE), (uint32_t)(end - q->offset));
 }
 
 /* ---- requests ---- */
@@ -256,10 +291,10 @@ static void payload_done(struct nbd_client *c)
 	c->rx = NULL;
 	if (c->phase == NBD_LEAVING && !op->err)
 		op->err = -ESHUTDOWN;
-	if (op->err)
-		request_answer(op, op->err);
-	else
+	if (!op->err)
 		request_start(op);
+	else if (!op->inflight)
+		request_answer(op, op->err);
 }
 
 bool nbd_payload_room(struct nbd_client *c, struct iovec *iov)
@@ -278,6 +313,8 @@ void nbd_payload_got(struct nbd_client *c, size_t n)
 	c->rx->got += (uint32_t)n;
 	if (c->rx->got == c->rx->q.length)
 		payload_done(c);
+	else if (c->phase == NBD_TRANSMISSION)
+		piece_start(c->rx);
 }
 
 /* Take payload out of the receive buffer: into the op's own, or nowhere. */
@@ -327,7 +364,8 @@ static bool request_take(struct nbd_client *c, const struct nbd_export *x,
 	}
 
 	op->q = q;
-	op->got = 0;
+	op->got = op->begun = 0;
+	op->inflight = op->pieces = 0;
 	op->room = room;
 	op->buf = room ? nbd_buf_get(&c->s->bufs, room) : NULL;
 	if (room && !op->buf)
