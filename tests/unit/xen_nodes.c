@@ -312,6 +312,41 @@ static void what_cannot_be_written_whole_is_tried_again(void **state)
 	assert_true(!loop_timer_is_set(&dev.again) && dev.dirty && steps == 1);
 }
 
+static uint64_t due_ms(void)
+{
+	return (dev.again.at - loop_now(ctl.loop)) / NS_PER_MS;
+}
+
+/* ... and less and less often, until it can. */
+static void what_never_can_be_is_tried_seldom(void **state)
+{
+	uint64_t all = 0;
+
+	(void)state;
+	strcpy(dev.back.frontend, FRONT);
+	for (unsigned i = 0; i < 20; i++) {
+		if (i % 2) {
+			begin(XB_CONNECTED, DEV_WAIT);
+			refuses = -ENOSPC;
+			refuses_at = 1;
+		} else {
+			nodes_remove(&dev);
+			no_store = -EACCES;
+		}
+		run_job();
+		refuses = no_store = 0;
+		assert_true(loop_timer_is_set(&dev.again) && !dev.busy && !steps);
+		all += due_ms();
+	}
+	assert_in_range(all, 20000, 100000);
+	begin(XB_CONNECTED, DEV_WAIT);
+	run_job();
+	nodes_remove(&dev);
+	no_store = -EAGAIN;
+	run_job();
+	assert_in_range(due_ms(), 1, 50);
+}
+
 /* Of several devices of a guest the last one takes the folder along. */
 static void both_halves_go_and_no_more(void **state)
 {
@@ -397,6 +432,7 @@ int main(void)
 		T(a_node_that_has_gone_stays_away),
 		T(the_wish_to_end_is_not_written_over),
 		T(what_cannot_be_written_whole_is_tried_again),
+		T(what_never_can_be_is_tried_seldom),
 		T(both_halves_go_and_no_more),
 		T(a_read_tells_both_halves),
 		T(a_read_that_fails_is_made_again),

@@ -66,6 +66,7 @@ struct xen_dev {
 	bool met;		/* the frontend was there */
 	bool ours;		/* its script was block-tap or block-blktap */
 	struct loop_timer again;
+	unsigned changed_not;	/* writes in a row that have failed; at most a few */
 	struct loop_work poke;	/* its disk has changed */
 
 	/* The disk below. */

@@ -15,6 +15,7 @@
 #include "ctl.h"
 
 #define AGAIN_NS (50 * NS_PER_MS)
+#define AGAIN_DOUBLES 6
 
 static void dev_path(const struct xen_dev *d, char *buf)
 {
@@ -26,6 +27,15 @@ static void dev_path(const struct xen_dev *d, char *buf)
 static void later(struct xen_dev *d)
 {
 	loop_timer_set(ctl.loop, &d->again, AGAIN_NS);
+}
+
+/* The same of what would change them: that may fail for good, and is tried less and
+ * less often. */
+static void changed_not(struct xen_dev *d)
+{
+	loop_timer_set(ctl.loop, &d->again, AGAIN_NS << d->changed_not);
+	if (d->changed_not < AGAIN_DOUBLES)
+		d->changed_not++;
 }
 
 /* --- reading --- */
@@ -192,6 +202,7 @@ static void write_done(struct store_job *j)
 	/* The watch on it tells as well, but later. */
 	d->dirty = true;
 	if (!j->err) {
+		d->changed_not = 0;
 		dev_enter(d, w->next);
 	} else if (j->err == -ENOENT || j->err == -ECANCELED) {
 		log_dbg(LOG_CTL, "%s: not written: %s", dev_name(d),
@@ -200,7 +211,7 @@ static void write_done(struct store_job *j)
 		if (log_allowed(&d->limit))
 			log_warn("%s: cannot write its nodes: %s", dev_name(d),
 				 strerror(-j->err));
-		later(d);
+		changed_not(d);
 		free(w);
 		return;
 	}
@@ -275,13 +286,22 @@ static void job_start(struct xen_dev *d, const char *front,
 	store_submit(&n->job);
 }
 
-static void job_done(struct store_job *j)
+static void remove_done(struct store_job *j)
 {
 	struct nodes_job *n = container_of(j, struct nodes_job, job);
 	struct xen_dev *d = n->d;
+	int err;
 
 	d->busy = false;
+	err = j->err;
 	free(n);
+	if (err && err != -ENOTCONN) {
+		if (log_allowed(&d->limit))
+			log_warn("%s: cannot remove its nodes: %s", dev_name(d),
+				 strerror(-err));
+		changed_not(d);
+		return;
+	}
 	dev_touch(d);
 }
 
@@ -319,7 +339,7 @@ static int remove_run(struct store_job *j, struct store *s)
 
 void nodes_remove(struct xen_dev *d)
 {
-	job_start(d, d->back.frontend, remove_run, job_done);
+	job_start(d, d->back.frontend, remove_run, remove_done);
 }
 
 /* --- the watch on the frontend --- */
