@@ -284,7 +284,10 @@ enum tap_fd_kind {
 #define TAP_JOURNAL_BYTES (4096u + 16u * (4096u + 8u * 512u * 128u))
 #define TAP_REDO_BYTES	(8u << 20)
 
-/* At the start of the journal, by tapdisk, for blktapctrl when that has ended. */
+/* At the start of the journal, by tapdisk, for blktapctrl when that has ended.  With
+ * another magic or version nothing is said. */
+#define TAP_JOURNAL_MAGIC	0x4c4e524au	/* "JRNL" in memory on little endian */
+#define TAP_JOURNAL_VERSION	1u
 struct tap_journal_head {
 	uint32_t magic, version;
 	uint32_t left;		/* 1: a signal ends it, its image is closed in order:

@@ -160,7 +160,9 @@ static struct tap_journal_head noted(const struct vdisk *vd)
 	struct tap_journal_head h = { 0 };
 	int fd = names_store_open(RUN_JOURNAL, vd->minor);
 
-	if (fd >= 0 && pread(fd, &h, sizeof(h), 0) != sizeof(h))
+	if (fd >= 0 && (pread(fd, &h, sizeof(h), 0) != sizeof(h) ||
+			h.magic != TAP_JOURNAL_MAGIC ||
+			h.version != TAP_JOURNAL_VERSION))
 		memset(&h, 0, sizeof(h));
 	if (fd >= 0)
 		close(fd);

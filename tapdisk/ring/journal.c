@@ -22,8 +22,6 @@
 #include "base/log.h"
 #include "tap_proto.h"
 
-#define JOURNAL_MAGIC 0x4c4e524au	/* "JRNL" in memory on little endian */
-#define JOURNAL_VERSION 1u
 #define TABLE_LEN 4096u
 #define SECTION_LEN (4096u + TAPRING_MAX_QUEUES * JOURNAL_SLOTS_MAX * \
 		     sizeof(struct journal_entry))
@@ -97,12 +95,12 @@ int journal_new(int fd, struct journal **out)
 		goto fail;
 	}
 	j->table = (struct table *)(void *)j->mem;
-	if (j->table->head.magic != JOURNAL_MAGIC ||
-	    j->table->head.version != JOURNAL_VERSION) {
+	if (j->table->head.magic != TAP_JOURNAL_MAGIC ||
+	    j->table->head.version != TAP_JOURNAL_VERSION) {
 		memset(j->table, 0, sizeof(*j->table));
-		j->table->head.version = JOURNAL_VERSION;
+		j->table->head.version = TAP_JOURNAL_VERSION;
 		journal_order();
-		j->table->head.magic = JOURNAL_MAGIC;
+		j->table->head.magic = TAP_JOURNAL_MAGIC;
 	}
 	j->table->head.left = 0;
 	for (unsigned n = 0; n < JOURNAL_SECTIONS; n++)

@@ -45,4 +45,11 @@ next=$(pid_of "$MINOR")
 is running && kill -TERM "$next" || fail "not adopted: it is $(disk_state "$MINOR")"
 wait_for 15 is dead || fail "it left in order, and is $(disk_state "$MINOR")"
 destroy "$MINOR"
+
+# What a journal of another version says is not that.
+create "qcow2:$T/d/a.qcow2"
+printf 'JRNL\377\0\0\0\1\0\0\0' | dd of="$RUN/journal$MINOR" conv=notrunc 2>/dev/null
+kill -KILL "$PID"
+wait_for 15 taken_over "$MINOR" "$PID" || fail "not replaced: it is $(disk_state "$MINOR")"
+destroy "$MINOR"
 stop_ctl
