@@ -302,10 +302,11 @@ fail:
 }
 
 /* It hung up without a word: it has died, and its successor may be there soon, behind
- * the same socket.  What says no says why. */
-static bool died(int err)
+ * the same socket.  What says no says why; but that too many descriptors of its user
+ * are on their way, the doorbells' turn will come. */
+static bool passes(int err)
 {
-	return err == -EPIPE || err == -ECONNRESET;
+	return err == -EPIPE || err == -ECONNRESET || err == -ETOOMANYREFS;
 }
 
 int tapring_connect(const char *path, const struct tapring_opts *opts,
@@ -320,7 +321,7 @@ int tapring_connect(const char *path, const struct tapring_opts *opts,
 
 	if (err)
 		return err;
-	while (died(err = attempt(path, o, left, r)) &&
+	while (passes(err = attempt(path, o, left, r)) &&
 	       o->reconnect_ms != TAPRING_NO_RECONNECT) {
 		nanosleep(&pause, NULL);
 		now = now_ns();

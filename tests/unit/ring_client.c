@@ -272,6 +272,29 @@ static void one_who_wants_no_successor_is_told(void **state)
 	pthread_join(thread, NULL);
 }
 
+/* One that could not pass its doorbells, and one that could. */
+static void *pass_none_and_serve(void *arg)
+{
+	bells = 0;
+	status.status = -ETOOMANYREFS;
+	serve(NULL);
+	bells = 1;
+	status.status = 0;
+	return serve(arg);
+}
+
+static void what_passes_is_waited_out(void **state)
+{
+	struct tapring_opts o = { .timeout_ms = 60000 };
+	struct tapring *r;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, pass_none_and_serve, NULL), 0);
+	assert_int_equal(tapring_connect(path, &o, &r), 0);
+	tapring_close(r);
+	pthread_join(thread, NULL);
+}
+
 /* One read; what came of it. */
 static int one_read(void (*fn)(struct blkif_sring *sr, struct blkif_rsp64 *slot,
 			       uint64_t id))
@@ -420,6 +443,7 @@ int main(void)
 		TEST(one_that_dies_is_tried_again),
 		TEST(who_dies_always_is_given_up),
 		TEST(one_who_wants_no_successor_is_told),
+		TEST(what_passes_is_waited_out),
 		TEST(answers_are_believed_only_when_they_fit),
 		TEST(a_server_that_leaves_is_noticed),
 		TEST(wrong_calls_are_refused_and_harmless),
