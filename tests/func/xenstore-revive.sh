@@ -56,8 +56,23 @@ device 1 51712; toolstack "aio:$T/a.img"; wait_for 5 xs blktap-minor >/dev/null
 old=$(xs pid)
 kill -KILL "$old"
 wait_for 10 logged "tapdisk $old .*killed" || fail "unnoticed"
+renamed() { [ "$(xs pid)" != "$old" ] && [ "$(xs pid)" = "$(pid_of "$1")" ]; }
+wait_for 10 renamed "$(xs blktap-minor)" || fail "pid $(xs pid): $(tap-ctl list)"
+[ -z "$(xs kthread-pid)" ] || fail "served by $(xs kthread-pid)"
 front_rings; await_state 4 15; front 4
 logged "connect 1/51712 .* flags=1 " || fail "asked"
+device 1 51728 vbd3
+toolstack "aio:$T/b.img" w @script /etc/xen/scripts/block-tap; await_state 2
+script_add
+old=$PID
+kill -KILL "$old"
+wait_for 10 renamed "$MINOR" || fail "pid $(xs pid): $(tap-ctl list)"
+[ "$(xs physical-device-path)" = "/run/blktap-control/nbd$(xs pid).$MINOR" ] || fail "path"
+front_rings; await_state 4; front 4
+[ "$(xs kthread-pid)" = "$(xs pid)" ] || fail "kthread-pid"
+front 6; await_state 6
+script_remove; remove_nodes
+device 1 51712
 
 note "daemon and tapdisk both: the next daemon finds neither"
 old=$(xs kthread-pid)

@@ -281,6 +281,9 @@ static bool step_new(struct xen_dev *d)
 
 static bool step_wait(struct xen_dev *d)
 {
+	const struct vdisk *vd;
+	struct nodes_write *w;
+
 	if (!d->back.exists) {
 		dev_enter(d, DEV_GONE);
 		return true;
@@ -289,8 +292,15 @@ static bool step_wait(struct xen_dev *d)
 		write_state(d, XB_CLOSED, DEV_CLOSED);
 		return false;
 	}
-	if (!disk_ready(d) || d->busy)
+	vd = disk_ready(d);
+	if (!vd || d->busy)
 		return false;
+	if (d->back.pid > 0 && d->back.pid != vd->pid) {
+		w = nodes_begin(d);
+		rings_names(d, vd, w);
+		nodes_send(w, XB_NONE, DEV_WAIT);
+		return false;
+	}
 	if (d->front.state != XB_INITIALISED && d->front.state != XB_CONNECTED)
 		return false;
 	if (d->front.err)

@@ -154,7 +154,7 @@ void disk_orphans(void);	/* at all that a daemon before us may have left */
 /* rings.c */
 void rings_connect(struct xen_dev *d, bool again);
 void rings_disconnect(struct xen_dev *d);
-/* Which process serves it. */
+/* Which process it is that has its disk, and serves its rings. */
 void rings_names(const struct xen_dev *d, const struct vdisk *vd,
 		 struct nodes_write *w);
 /* Keys of a connected device: features, geometry. */

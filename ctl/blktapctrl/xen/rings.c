@@ -59,7 +59,8 @@ void rings_names(const struct xen_dev *d, const struct vdisk *vd,
 {
 	char path[RUNDIR_MAX + 32];
 
-	nodes_add(w, "kthread-pid", "%d", (int)vd->pid);
+	if (d->mapped)
+		nodes_add(w, "kthread-pid", "%d", (int)vd->pid);
 	nodes_add(w, "pid", "%d", (int)vd->pid);
 	if (d->back.scripted)
 		snprintf(path, sizeof(path), "/run/blktap-control/nbd%d.%d",
