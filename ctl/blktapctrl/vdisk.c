@@ -206,7 +206,8 @@ size_t vdisk_tell(const struct vdisk *vd, struct tap_disk *d, size_t room)
 
 	ASSERT(sizeof(*d) + len <= room);
 	*d = (struct tap_disk){
-		.pid = vd->pid,
+		/* A dead one's may be another process's by now. */
+		.pid = vd->state == VD_DEAD ? -1 : vd->pid,
 		.minor = vd->minor,
 		.state = states[vd->state].wire |
 			 (vd->failed_resume ? TAP_ST_RESUME_FAILED : 0) |

@@ -426,7 +426,7 @@ size_t verbs_list_next(struct list_pos *p, struct tap_disk *d, size_t room)
 	list_for_each(e, &ctl.vdisks) {
 		struct vdisk *vd = container_of(e, struct vdisk, link);
 
-		if (vd->minor < 0 && vd->pid > p->pid &&
+		if (vd->minor < 0 && vd->state != VD_DEAD && vd->pid > p->pid &&
 		    (p->only < 0 || vd == only) &&
 		    (!next || vd->pid < next->pid))
 			next = vd;

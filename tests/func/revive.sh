@@ -204,7 +204,12 @@ create "aio:$T/raw.img"
 kill -KILL "$PID"
 wait_for 20 is "$MINOR" dead || fail "not given up: $(tap-ctl list)"
 [ "$(grep -c "disk $MINOR: given up: 5 tapdisks" "$T/ctl.log")" = 1 ] || fail "not told once"
-tap-ctl list | grep -q "minor=$MINOR state=0x1 " || fail "$(tap-ctl list)"
+# (Xen's block-tap would take its pid for a tapdisk that has the image.)
+for p in '' "-t aio -f $T/raw.img" "-p $PID"; do
+	# shellcheck disable=SC2086
+	[ "$(tap-ctl list -m "$MINOR" $p)" = "minor=$MINOR state=0x1 args=aio:$T/raw.img" ] ||
+		fail "list $p: $(tap-ctl list)"
+done
 rm "$T/broken"
 refuse 16 tap-ctl create -a "aio:$T/raw.img"	# its lock stays, as ever
 destroy "$MINOR"

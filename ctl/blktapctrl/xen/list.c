@@ -28,7 +28,7 @@ void xen_list(struct ask *a)
 			continue;
 		body.x = (struct tap_xen_dev){
 			.vbd = { d->domid, d->devid },
-			.minor = d->minor, .pid = vd ? vd->pid : -1,
+			.minor = d->minor, .pid = vd && vd->state != VD_DEAD ? vd->pid : -1,
 			.back = (uint8_t)d->back.state,
 			.front = (uint8_t)d->front.state,
 			.flags = (uint16_t)((d->back.readonly ? TAP_XEN_DEV_READONLY : 0) |
