@@ -62,9 +62,11 @@ tap-ctl xen-detach 7 xvda & detach=$!
 wait_for 5 state_is 5 || fail "the wish"
 sleep 0.3
 logged "disconnect 7/51712" && fail "let go while the guest uses it"
-front 5
-await_log "disconnect 7/51712"
+front 5		# when the last user has closed it
+sleep 0.3
+logged "disconnect 7/51712" && fail "let go while a user in the guest has it open"
 front 6
+await_log "disconnect 7/51712"
 wait $detach || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 await_disks 0

@@ -12,6 +12,7 @@
  *
  * While the rings are served the toolstack's wish to end (online 0, state 5)
  * changes nothing: the guest may still use its disk, and says when it does no more.
+ * That is 6: a frontend in 5 waits for the last user of its disk (Linux before 5.15).
  */
 #include "xen/dev.h"
 
@@ -211,6 +212,12 @@ static bool front_left(const struct xen_dev *d)
 	}
 }
 
+/* It is about to, and says when it has. */
+static bool front_leaves(const struct xen_dev *d)
+{
+	return d->front.state == XB_CLOSING && d->domain;
+}
+
 static void write_state(struct xen_dev *d, enum xenbus_state s,
 			enum dev_state next)
 {
@@ -266,7 +273,7 @@ static bool step_new(struct xen_dev *d)
 		d->lost = !d->mapped;
 		if (d->mapped)
 			log_info("%s: taken over as it is", dev_name(d));
-		if (d->mapped && d->front.state == XB_CONNECTED)
+		if (d->mapped && (d->front.state == XB_CONNECTED || front_leaves(d)))
 			stat_begin(d, disk_of(d));
 		dev_enter(d, DEV_CONNECTED);
 		return true;
@@ -344,10 +351,15 @@ static bool step_connected(struct xen_dev *d)
 	struct nodes_write *w;
 	struct vdisk *vd;
 
-	if (!d->back.exists || front_left(d) || shut_down(d) ||
+	if (!d->back.exists || (front_left(d) && !front_leaves(d)) || shut_down(d) ||
 	    d->front.state == XB_INITIALISING || d->front.state == XB_INIT_WAIT) {
 		dev_enter(d, DEV_LEAVING);
 		return true;
+	}
+	/* A guest that shuts down waits for this. */
+	if (front_leaves(d) && d->back.state != XB_CLOSING) {
+		write_state(d, XB_CLOSING, DEV_CONNECTED);
+		return false;
 	}
 	if (d->back.cdrom && disk_change_medium(d))
 		return false;
@@ -394,7 +406,6 @@ static void alone_connected(struct xen_dev *d)
 
 static bool step_leaving(struct xen_dev *d)
 {
-	/* A guest that shuts down waits for this. */
 	if (d->back.exists && d->back.state != XB_CLOSING &&
 	    d->front.state == XB_CLOSING) {
 		write_state(d, XB_CLOSING, DEV_LEAVING);
@@ -410,7 +421,7 @@ static bool step_leaving(struct xen_dev *d)
 		return true;
 	}
 	/* It will say when it has let go; a frontend that is gone has. */
-	if (d->front.state == XB_CLOSING && d->domain)
+	if (front_leaves(d))
 		return false;
 	if (d->back.online && (d->front.state == XB_INITIALISING ||
 			       d->front.state == XB_INIT_WAIT))
