@@ -80,6 +80,24 @@ tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 await_disks 0
 
+# --- a drive: read-only whatever was asked, another medium by params, and none.
+tap-ctl xen-attach 7 xvdd "tap:cdrom:$T/a.img" >/dev/null || fail "xen-attach cdrom"
+device 7 51760
+await_state 2; front_rings; await_state 4; front 4
+[ "$(xs info)/$(xs device-type)/$(xs removable)/$(xenstore-read "$F/device-type")" = 5/cdrom/1/cdrom ] ||
+	fail "no drive: $(xenstore-ls "$B")"
+[ "$(tap-ctl list --json | jq .[0].read_only)" = true ] || fail "opened for writing"
+truncate -s 24M "$T/c.img"
+xenstore-write "$B/params" "tap:cdrom:$T/c.img"
+wait_for 5 sectors_are 49152 || fail "its medium has not changed: $(tap-ctl list)"
+tap-ctl xen-detach 7 xvdd & detach=$!
+wait_for 5 state_is 5 || fail "the wish"
+front 5; front 6
+wait $detach || fail "xen-detach: $?"
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
+await_disks 0
+device 7 51712
+
 # --- shutdown under guests: nothing says that they are served; what begins again then
 # is served by the next daemon.
 tap-ctl xen-attach 7 xvda "aio:$T/a.img" >/dev/null || fail "xen-attach"

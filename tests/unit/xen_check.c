@@ -226,11 +226,13 @@ static void test_spec(void **state)
 		{ "aio:qcow2:/srv/a:b", "qcow2:/srv/a:b" },
 		{ "vhd:vmdk:/srv/a", "vmdk:/srv/a" },
 		{ "aio:aio:/srv/a", "aio:/srv/a" },
+		{ "tap:cdrom:/srv/a.iso", "aio:/srv/a.iso" },
+		{ "cdrom:qcow2:/srv/a", "qcow2:/srv/a" },
 		{ "/dev/sdb", "aio:/dev/sdb" },
 		{ "delay:ms=5|aio:/srv/a", "delay:ms=5|aio:/srv/a" },
 		{ "ram:1G", "ram:1G" },
 	};
-	static const char *const bad[] = { "", "tap:", "aio:", "nonsense", "a b:/c" };
+	static const char *const bad[] = { "", "tap:", "aio:", "nonsense", "a b:/c", "tap:cdrom:" };
 	char spec[TAP_TEXT_MAX + 1], big[TAP_TEXT_MAX + 2];
 
 	(void)state;
@@ -240,6 +242,10 @@ static void test_spec(void **state)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_false(xen_spec(bad[i], spec));
+	assert_true(xen_spec_is_cdrom("tap2:tapdisk:cdrom:aio:/srv/a.iso"));
+	assert_true(xen_spec_is_cdrom("cdrom:/srv/a.iso"));
+	assert_false(xen_spec_is_cdrom("tap:aio:/srv/cdrom:/a"));
+	assert_false(xen_spec_is_cdrom("/srv/cdrom"));
 	/* xenstore has room for more than a message. */
 	memset(big, 'x', sizeof(big));
 	memcpy(big, "aio:/", 5);

@@ -37,7 +37,7 @@ struct request {
 	uint64_t wait_ns;
 	char guest[GUEST_MAX];
 	uint32_t domid, devid;
-	bool readonly;
+	bool readonly, cdrom;
 	int minor, pid;
 	char spec[TAP_TEXT_MAX + 1];
 	struct store *s;	/* the thread's */
@@ -164,7 +164,7 @@ static int write_both(struct store *s, void *arg)
 	struct request *r = arg;
 	char front[XEN_PATH_MAX], back[XEN_PATH_MAX], vdev[16], home[64];
 	char nbd[RUNDIR_MAX + 32];
-	const char *p;
+	const char *p, *type = r->cdrom ? "cdrom" : "disk";
 	int err;
 
 	r->s = s;
@@ -188,13 +188,13 @@ static int write_both(struct store *s, void *arg)
 	err = err ? err : put(r, back, "frontend", "%s", front);
 	err = err ? err : put(r, back, "frontend-id", "%u", r->domid);
 	err = err ? err : put(r, back, "online", "1");
-	err = err ? err : put(r, back, "removable", "0");
+	err = err ? err : put(r, back, "removable", r->cdrom ? "1" : "0");
 	err = err ? err : put(r, back, "bootable", "0");
 	err = err ? err : put(r, back, "dev", "%s",
 			      xen_vdev_name(r->devid, vdev));
 	err = err ? err : put(r, back, "type", "tap");
 	err = err ? err : put(r, back, "mode", r->readonly ? "r" : "w");
-	err = err ? err : put(r, back, "device-type", "disk");
+	err = err ? err : put(r, back, "device-type", "%s", type);
 	err = err ? err : put(r, back, "params", "%s", r->spec);
 	err = err ? err : put(r, back, "blktap-minor", "%d", r->minor);
 	err = err ? err : put(r, back, "pid", "%d", r->pid);
@@ -205,7 +205,7 @@ static int write_both(struct store *s, void *arg)
 	err = err ? err : put(r, front, "backend", "%s", back);
 	err = err ? err : put(r, front, "backend-id", "%s", p ? p : "0");
 	err = err ? err : put(r, front, "virtual-device", "%u", r->devid);
-	err = err ? err : put(r, front, "device-type", "disk");
+	err = err ? err : put(r, front, "device-type", "%s", type);
 	err = err ? err : put(r, front, "state", "1");
 	return err;
 }
@@ -326,7 +326,8 @@ static const char *parse(struct request *r, const char *text, bool attach)
 			 attach ? "to" : "from", guest);
 	if (!why) {
 		strcpy(r->guest, guest);
-		r->readonly = *mode == 'r';
+		r->cdrom = attach && xen_spec_is_cdrom(at);
+		r->readonly = *mode == 'r' || r->cdrom;
 	}
 	free(copy);
 	return why;

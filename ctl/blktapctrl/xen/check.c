@@ -257,13 +257,18 @@ static size_t type_len(const char *s)
 	return s[n] == ':' ? n : 0;
 }
 
-/* A word that says no more than that we are meant. */
+static bool is_word(const char *s, size_t n, const char *word)
+{
+	return strlen(word) == n && !memcmp(word, s, n);
+}
+
+/* A word that says no more than that we are meant, or what for. */
 static bool is_prefix(const char *s, size_t n)
 {
-	static const char *const words[] = { "tap", "tap2", "tapdisk" };
+	static const char *const words[] = { "tap", "tap2", "tapdisk", "cdrom" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		if (strlen(words[i]) == n && !memcmp(s, words[i], n))
+		if (is_word(s, n, words[i]))
 			return true;
 	return false;
 }
@@ -292,6 +297,17 @@ bool xen_spec(const char *params, char *spec)
 		return false;
 	strcpy(spec, params);
 	return true;
+}
+
+bool xen_spec_is_cdrom(const char *params)
+{
+	size_t n = type_len(params);
+
+	while (n && is_prefix(params, n) && !is_word(params, n, "cdrom")) {
+		params += n + 1;
+		n = type_len(params);
+	}
+	return n && is_word(params, n, "cdrom");
 }
 
 #define EXTENDED (1u << 28)	/* xvd disks that the old numbers have no room for */

@@ -64,6 +64,8 @@ void xen_check_front(const struct xen_reader *r, struct xen_front *f);
  * toolstacks put before it ("tap:qcow2:/srv/a", "aio:qcow2:/srv/a", "/dev/sdb").
  * False: it names nothing.  spec has TAP_TEXT_MAX + 1 bytes. */
 bool xen_spec(const char *params, char *spec);
+/* Does it say that it is a drive's medium ("tap:cdrom:/srv/a.iso")? */
+bool xen_spec_is_cdrom(const char *params);
 
 /* "xvda", "xvdb3", "sda", "hdc1", "d0p2" or a number -> as in xenstore.  0 or
  * -EINVAL. */
