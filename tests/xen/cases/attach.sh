@@ -8,6 +8,8 @@ start_ctl
 attach xvdb "aio:$T/a.img"
 [ "$(must "attr xvdb size")" = 32768 ] || fail "size: $(must "attr xvdb size")"
 [ "$(must "attr xvdb ro")" = 0 ] || fail "read-only"
+[ "$(must "attr xvdb queue/write_cache")" = write_back ] || fail "the guest knows of no flush"
+[ "$(must "attr xvdb queue/discard_max_bytes")" != 0 ] || fail "the guest knows of no discard"
 must "guestio write /dev/xvdb 7"
 must "guestio verify /dev/xvdb 7"
 must "guestio load /dev/xvdb 3 4 flush"

@@ -6,6 +6,8 @@ guest
 start_ctl
 attach xvdb "aio:$T/a.img" r
 [ "$(must "attr xvdb ro")" = 1 ] || fail "the guest may write"
+[ "$(must "attr xvdb queue/write_cache")" = write_through ] || fail "the guest would flush"
+[ "$(must "attr xvdb queue/discard_max_bytes")" = 0 ] || fail "the guest would discard"
 must "guestio refuse /dev/xvdb"
 [ "$(must "md5sum </dev/xvdb" | cut -d' ' -f1)" = "${sum%% *}" ] || fail "not what the file has"
 detach xvdb

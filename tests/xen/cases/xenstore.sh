@@ -1,7 +1,7 @@
 # backend/tap by tap-ctl, to a running guest: verified I/O, online resize, the
 # daemon restarted under load, detach; no node but folders and no process is left.
 [ "$(tapdisk --features | grep -c '^xen')" = 1 ] || skip "built without Xen"
-truncate -s 8M "$T/a.img"
+truncate -s 8M "$T/a.img" "$T/b.img"
 start_ctl
 guest
 before=$(xenstore-ls -f | wc -l)
@@ -35,10 +35,15 @@ detach xvdb
 [ "$(xenstore-ls -f | wc -l)" -le $((before + 2)) ] || fail "nodes: $(xenstore-ls -f | grep -E 'tap|vbd')"
 [ -z "$(ls -d /dev/shm/td3-* 2>/dev/null)" ] || fail "left: $(ls /dev/shm)"
 
-# Read-only; and a guest that is destroyed takes its disk with it.
-attach xvdc "aio:$T/a.img" r
+# Read-only; and a guest whose kernel dies, under a load, takes its disks with it.
+attach xvdc "aio:$T/b.img" r
 must "guestio refuse /dev/xvdc"
-xl destroy "$DOM"
+attach xvdb "aio:$T/a.img"
+must "load_begin /dev/xvdb 100000 4"
+sleep 1
+must load_on
+send "echo c >/proc/sysrq-trigger"
+wait_for 60 no_guest "$G" || fail "it does not die: $(xl list)"
 no_disk() { [ -z "$(tap-ctl list)" ]; }
 wait_for 20 no_disk || fail "a disk stays: $(tap-ctl list)"
 none() { [ -z "$(backends)" ]; }
