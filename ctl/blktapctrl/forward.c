@@ -46,7 +46,7 @@ static void forward_fail(struct forward *f, int err, const char *why)
 static void forward_late(struct loop_timer *t)
 {
 	forward_fail(container_of(t, struct forward, timer), -ETIMEDOUT,
-	     "its tapdisk has not forward_answered in time");
+		     "its tapdisk has not answered in time");
 }
 
 static void forward_answered(struct call *c, int err, const struct msg *m)

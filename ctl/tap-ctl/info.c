@@ -114,31 +114,36 @@ static int take_minor(void *arg, const struct msg *m)
 }
 
 /* Of every disk that has a process, in an array.  One that goes away meanwhile
- * is left out. */
+ * is left out; so is one that does not answer, but of that it is told. */
 static int all_stats(const struct call *c)
 {
 	static const struct verb list = { .name = "list", .ask = TAP_CTL_LIST };
 	json_t *minors = json_array(), *all = json_array(), *minor, *one;
 	struct call each = *c;
+	int err, one_err, lost = 0;
 	size_t i;
-	int err;
 
 	each.verb = &list;
 	err = ask(&each, "", 0, take_minor, minors);
 	each.verb = c->verb;
-	each.quiet = true;
 	json_array_foreach(minors, i, minor) {
 		if (err)
 			break;
 		each.minor = (int32_t)json_integer_value(minor);
-		if (!ask_stats(&each, &one))
+		each.quiet = true;
+		one_err = ask_stats(&each, &one);
+		each.quiet = false;
+		if (!one_err)
 			json_array_append_new(all, one);
+		else if (one_err != -ENODEV && one_err != -ENXIO)
+			lost = call_fail(&each, one_err, "%s", strerror(-one_err));
 	}
 	json_decref(minors);
-	if (!err)
-		return print_json(all);
-	json_decref(all);
-	return err;
+	if (err)
+		json_decref(all);
+	else
+		print_json(all);
+	return err ? err : lost;
 }
 
 int run_stats(struct call *c)

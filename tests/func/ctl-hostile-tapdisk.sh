@@ -130,7 +130,9 @@ rm "$T/modes/0"
 # --- answers without end are cut off; the disk goes on.
 echo endless >"$T/modes/0"
 create "aio:$T/a.img"
-refuse any within5 tap-ctl stats -m 0
+refuse any within5 tap-ctl stats
+[[ $ERR == "tap-ctl: disk 0: cannot read statistics: "* ]] || fail "$ERR"
+[ "$(jq length "$T/refuse.out")" = 0 ] || fail "stats of all: $(cat "$T/refuse.out")"
 within5 tap-ctl pause -m 0 || fail "pause after endless stats"
 destroy 0
 
