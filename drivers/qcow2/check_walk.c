@@ -289,7 +289,8 @@ static int walk_bitmap(struct qcow2_check *k, uint64_t at, uint32_t entries)
 	int err;
 
 	qcow2_check_ref(k, at, entries * 8ull);
-	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, entries * 8ull, k->bytes)) {
+	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, entries * 8ull, k->bytes) ||
+	    !is_aligned(at, qcow2_cluster(&k->im.d))) {
 		QCOW2_BAD(k, "a bitmap's table, %u entries at 0x%llx", entries,
 			  (ull)at);
 		return 0;

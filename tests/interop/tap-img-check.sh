@@ -98,5 +98,20 @@ $(cat t.err qt.err)" ;;
 		done
 	done
 done
+# A bitmap whose table is at no cluster's start: QEMU does not even open that.
+cp bitmap.base x.qcow2
+python3 - x.qcow2 <<'END' || fail "no bitmap to damage"
+import struct, sys
+with open(sys.argv[1], 'r+b') as f:
+    b, at = f.read(65536), 112
+    while struct.unpack_from('>I', b, at)[0] != 0x23852875:
+        at += 8 + (struct.unpack_from('>I', b, at + 4)[0] + 7) // 8 * 8
+    f.seek(struct.unpack_from('>Q', b, at + 24)[0])
+    table, = struct.unpack('>Q', f.read(8))
+    f.seek(-8, 1)
+    f.write(struct.pack('>Q', table + 512))
+END
+tap-img check -q -f qcow2 x.qcow2 2>t.err
+[ $? = 2 ] && grep -q "a bitmap's table" t.err || fail "a bitmap: $(cat t.err)"
 note "$count damaged images, $refused refused for their header"
 [ $count -gt 60 ] || fail "only $count images"
