@@ -396,12 +396,12 @@ static int load(const struct luks_io *io, bool detached, const struct luks_limit
 	return err ? err : check(*h, io->bytes, detached, l);
 }
 
-int crypt_luks_about(const struct luks_io *io, struct luks_about *a, char *why,
-		     size_t why_len)
+int crypt_luks_about(const struct luks_io *io, bool detached, struct luks_about *a,
+		     char *why, size_t why_len)
 {
 	struct luks_limits l = limits_of(NULL);
 	struct luks_header *h;
-	int err = load(io, false, &l, why, why_len, &h);
+	int err = load(io, detached, &l, why, why_len, &h);
 
 	if (!err)
 		tell(h, a);

@@ -66,8 +66,8 @@ struct luks_about {
 	} slot[32];
 };
 /* 0, or as crypt_luks_open(). */
-int crypt_luks_about(const struct luks_io *io, struct luks_about *a, char *why,
-		     size_t why_len);
+int crypt_luks_about(const struct luks_io *io, bool detached, struct luks_about *a,
+		     char *why, size_t why_len);
 
 /* A new header with one slot; what is NULL or 0 has the default of qemu-img. */
 struct luks_format {

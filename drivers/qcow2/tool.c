@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "crypto/luks.h"
 #include "formats.h"
+#include "luks/about.h"
 #include "qcow2/bitmap.h"
 #include "qcow2/check.h"
 #include "qcow2/create.h"
@@ -93,10 +95,32 @@ static json_t *bitmaps(const struct qcow2_image *im)
 	return list;
 }
 
-static json_t *specific(const struct qcow2_image *im)
+static int luks_read(void *arg, uint64_t off, void *buf, size_t len)
+{
+	const struct qcow2_image *im = arg;
+
+	return td_blocking_read(im->store, im->h.crypto_offset + off, buf, len);
+}
+
+/* Of a damaged header of LUKS, that it is one. */
+static json_t *encryption(struct qcow2_image *im)
+{
+	struct luks_io io = { .read = luks_read, .arg = im,
+			      .bytes = im->h.crypto_length };
+	struct luks_about a;
+	char why[160] = "";
+
+	if (im->h.crypt != QCOW2_CRYPT_LUKS)
+		return json_pack("{s:s}", "format", "aes");
+	if (!crypt_luks_about(&io, true, &a, why, sizeof(why)))
+		return luks_about_json(&a, "luks");
+	td_warn(im->store, "%s: its header of LUKS: %s", im->store->arg, why);
+	return json_pack("{s:s}", "format", "luks");
+}
+
+static json_t *specific(struct qcow2_image *im)
 {
 	const struct qcow2_header *h = &im->h;
-	static const char *const crypt[] = { NULL, "aes", "luks" };
 	json_t *o = json_object();
 
 	json_object_set_new(o, "compat", json_string(h->version < 3 ? "0.10" : "1.1"));
@@ -114,13 +138,12 @@ static json_t *specific(const struct qcow2_image *im)
 		set_text(o, "data-file", h->data_file, strlen(h->data_file));
 		set_bool(o, "data-file-raw", h->autoclear & QCOW2_DATA_RAW);
 	}
+	if (h->crypt)
+		json_object_set_new(o, "encrypt", encryption(im));
 	if (h->version >= 3) {
 		set_bool(o, "corrupt", h->incompat & QCOW2_CORRUPT);
 		set_bool(o, "extended-l2", h->incompat & QCOW2_EXT_L2);
 	}
-	if (h->crypt)
-		json_object_set_new(o, "encrypt",
-				    json_pack("{s:s}", "format", crypt[h->crypt]));
 	return json_pack("{s:s, s:o}", "type", "qcow2", "data", o);
 }
 

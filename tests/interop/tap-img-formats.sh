@@ -82,6 +82,11 @@ for enc in qcow2:luks qcow2:aes qcow:aes; do
 		fail "$what"
 	tap-img convert -f $f --key-fd 5 x.img b.raw 5<key || fail "$what: back"
 	cmp a.raw b.raw || fail "$what: other contents"
+	qemu-img info --output=json x.img | jq -S . >q
+	tap-img info --output=json x.img | jq -S . | cmp - q ||
+		fail "$what: info: $(tap-img info x.img)"
+	qemu-img info x.img >q
+	tap-img info x.img | cmp - q || fail "$what: info: $(tap-img info x.img | diff q -)"
 	spec="driver=$f,encrypt.format=$e,encrypt.key-secret=s,file.filename"
 	# shellcheck disable=SC2086
 	qemu-img compare -q $opts --image-opts "$spec=x.img" driver=raw,file.filename=a.raw ||
