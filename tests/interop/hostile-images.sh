@@ -5,7 +5,7 @@
 #
 # Each is used as a guest might, read-only and for writing, in memory.
 # ONLY=NAME: that one, with all that is said.
-# TIMEOUT: 300
+# TIMEOUT: 450
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires qemu-img qemu-io python3

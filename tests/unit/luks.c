@@ -128,7 +128,8 @@ static void the_key_of_the_data_opens_by_itself(void **state)
 		s[1].len = learned.len;
 		memcpy(data, learned.key, learned.len);
 		/* No passphrase opens it any more. */
-		assert_int_equal(crypt_luks_about(&io, false, &about, why, sizeof(why)), 0);
+		assert_int_equal(crypt_luks_about(&io, false, &about, why,
+						  sizeof(why)), 0);
 		memset(m.bytes + about.slot[0].at, 0, 4096);
 		assert_int_equal(open_mem(&m), -EKEYREJECTED);
 		assert_int_equal(open_with(&m, false, s, 2, NULL), 0);

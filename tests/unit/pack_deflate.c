@@ -62,7 +62,8 @@ static void short_and_broken_streams_are_errors(void **state)
 	n = pack_deflate.pack(plain, CLUSTER, packed);
 	assert_true(n > 0);
 	/* Asked for more than is in it, or only its beginning is there. */
-	assert_int_equal(pack_deflate.unpack(packed, n, out, CLUSTER + 1, CLUSTER + 1), -EIO);
+	assert_int_equal(pack_deflate.unpack(packed, n, out,
+			 CLUSTER + 1, CLUSTER + 1), -EIO);
 	assert_int_equal(pack_deflate.unpack(packed, n / 2, out, CLUSTER, CLUSTER), -EIO);
 	assert_int_equal(pack_deflate.unpack(packed, 0, out, CLUSTER, CLUSTER), -EIO);
 	memset(packed, 0xff, n);
@@ -82,7 +83,8 @@ static void larger_windows_and_zlib_headers_are_read(void **state)
 	assert_int_equal(pack_inflate(packed, n, out, CLUSTER, true, &got), 0);
 	assert_int_equal(got, CLUSTER);
 	assert_memory_equal(out, plain, CLUSTER);
-	assert_int_equal(pack_deflate.unpack(packed + 2, n - 6, out, CLUSTER, CLUSTER), 0);
+	assert_int_equal(pack_deflate.unpack(packed + 2, n - 6, out,
+			 CLUSTER, CLUSTER), 0);
 	assert_memory_equal(out, plain, CLUSTER);
 	/* A short one says how much there was; a wrong sum is an error. */
 	assert_int_equal(pack_inflate(packed, n, out, CLUSTER + 8, true, &got), 0);

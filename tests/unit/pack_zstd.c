@@ -74,8 +74,10 @@ static void short_long_and_broken_frames_are_errors(void **state)
 	fill(5000);
 	n = pack_zstd.pack(plain, CLUSTER, packed);
 	assert_true(n > 0);
-	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER + 1, CLUSTER + 1), -EIO);
-	assert_int_equal(pack_zstd.unpack(packed, n, out, CLUSTER - 1, CLUSTER - 1), -EIO);
+	assert_int_equal(pack_zstd.unpack(packed, n, out,
+			 CLUSTER + 1, CLUSTER + 1), -EIO);
+	assert_int_equal(pack_zstd.unpack(packed, n, out,
+			 CLUSTER - 1, CLUSTER - 1), -EIO);
 	assert_int_equal(pack_zstd.unpack(packed, n / 2, out, CLUSTER, CLUSTER), -EIO);
 	assert_int_equal(pack_zstd.unpack(packed, 0, out, CLUSTER, CLUSTER), -EIO);
 	memset(packed, 0xff, n);
