@@ -232,10 +232,14 @@ static void vbd_hang_up(struct ring_port *p, const char *why)
 	ring_port_stop(p);
 }
 
+/* A front end that was taken away from its users waits for what was in flight. */
 static void vbd_stopped(struct ring_port *p)
 {
 	struct vbd *v = vbd_of(p);
 
+	for (unsigned q = 0; q < v->queues; q++)
+		if (ring_unpushed(&p->ring[q]) && ring_push(&p->ring[q]))
+			vbd_notify(p, q);
 	loop_defer(v->loop, &v->unmap);
 }
 

@@ -91,6 +91,22 @@ static void leaving_waits_for_what_is_in_flight(void **state)
 	assert_int_equal(xen_connect(rings, &c, journal, &why), -EEXIST);
 }
 
+static void what_was_in_flight_is_answered_before_it_goes(void **state)
+{
+	(void)state;
+	connect_it(0);
+	hold = true;
+	request(0, BLKIF_OP_READ, 0, DATA, 1);
+	settle();
+	assert_int_equal(xen_disconnect(rings, &vbd, on_gone, &gone), 0);
+	settle();
+	assert_int_equal(notes, 0);
+	let_go();
+	assert_int_equal(last_answer(0), 0);
+	assert_int_equal(notes, 1);
+	assert_int_equal(gone, 1);
+}
+
 static void a_broken_ring_is_told_when_it_is_unmapped(void **state)
 {
 	(void)state;
@@ -261,6 +277,7 @@ int main(void)
 		TEST(a_connection_that_fails_leaves_nothing),
 		TEST(numbers_are_checked),
 		TEST(leaving_waits_for_what_is_in_flight),
+		TEST(what_was_in_flight_is_answered_before_it_goes),
 		TEST(a_broken_ring_is_told_when_it_is_unmapped),
 		TEST(a_domain_that_dies),
 		TEST(a_guest_that_may_not_write),

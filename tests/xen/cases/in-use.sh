@@ -21,7 +21,14 @@ case $(must "uname -r") in
 	must load_end ;;
 *)
 	[ $rc = 0 ] || fail "xen-detach: status $rc"
-	in_guest load_end && fail "a load on a disk that has gone" ;;
+	in_guest load_end && fail "a load on a disk that has gone"
+	must "nodisk xvdb"
+	# It does not go before what is in flight has ended.
+	attach xvdb "delay:ms=1500|aio:$T/a.img"
+	must "load_begin /dev/xvdb 100000 6"
+	sleep 2
+	tap-ctl xen-detach "$DOM" xvdb || fail "xen-detach: status $?"
+	in_guest load_end && fail "a load on a slow disk that has gone" ;;
 esac
 must "nodisk xvdb"
 must calm
