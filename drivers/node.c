@@ -477,7 +477,7 @@ static int add_node(struct td_tree *t, const struct td_driver *d, const char *ar
 	n->tree = t;
 	n->env = t->env;
 	n->flags = flags;
-	n->phys = 512;
+	n->phys = n->whole = 512;
 	t->ctx_size += align_up(sizeof(struct frame), 16);
 	n->ctx_off = t->ctx_size;
 	t->ctx_size += align_up(d->req_ctx, 16);
@@ -719,6 +719,7 @@ static void open_step(struct td_req *r, int err)
 	n = &t->nodes[t->stage - 1];
 	n->size = n->child->size;
 	n->phys = n->child->phys;
+	n->whole = n->child->whole;
 	td_set_caps(n, n->driver->caps);
 	ctl_visit(t, r, t->stage - 1, n->driver->open, open_step);
 }

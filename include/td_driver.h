@@ -98,6 +98,8 @@ struct td_node {
 	_Atomic uint64_t size;	/* bytes, a multiple of 512; a blocking slot in a
 				 * worker may let it grow while others read */
 	uint32_t phys;		/* physical block, bytes: a power of two >= 512 */
+	uint32_t whole;		/* a write of such blocks, aligned, needs nothing of
+				 * what was there: a power of two, bytes; a hint */
 	uint32_t caps;		/* after td_set_caps() and the child's mask */
 
 	/* The core's. */

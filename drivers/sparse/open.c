@@ -146,6 +146,7 @@ static void opened(struct worker_job *j)
 	}
 	td_set_caps(n, caps_of(s));
 	td_set_geometry(n, s->size, n->child->phys);
+	n->whole = s->unit;
 	td_complete(s->ctl, 0);
 }
 

@@ -45,6 +45,7 @@
 #define RUNNING_ON_VALGRIND 0
 #endif
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -57,7 +58,8 @@
 #define PIECE_GROWS 2u		/* times, from one to the next */
 
 #define TRUST_AFTER 1024u	/* operations done within their io_submit */
-#define LOOK_NS NS_PER_MS	/* for the end of one that was trusted wrongly */
+#define LOOK_NS NS_PER_MS	/* for the end of one that was trusted wrongly, ... */
+#define LOOK_MAX_NS (64 * NS_PER_MS)	/* ... ever less often */
 
 struct aio_ring {
 	unsigned id, nr;
@@ -83,6 +85,7 @@ struct io_queue {
 				 * count ends at TRUST_AFTER */
 	unsigned unsignalled;	/* in the kernel, without the eventfd */
 	struct loop_timer look;
+	uint64_t look_ns;	/* the next time */
 	struct io_stats stats;
 };
 
@@ -207,6 +210,14 @@ static bool completed_since(const struct io_queue *q, unsigned tail,
 	       q->ring->events[(now ? now : q->ring->nr) - 1].obj == cb;
 }
 
+/* How many have, since then. */
+static long completed(const struct io_queue *q, unsigned tail)
+{
+	unsigned now = __atomic_load_n(&q->ring->tail, __ATOMIC_ACQUIRE);
+
+	return (now + q->ring->nr - tail) % q->ring->nr;
+}
+
 /* A flush is the work of another thread, wherever the file is. */
 static bool within_submit(const struct io_op *op)
 {
@@ -243,7 +254,7 @@ static long hand_over(struct io_queue *q, unsigned max)
 		last = pop_pending(q);
 		q->unsignalled += last->unsignalled;
 	}
-	if (q->immediate)
+	if (q->immediate && completed(q, tail) >= took)
 		q->row = took < TRUST_AFTER - q->row ? q->row + (unsigned)took :
 						       TRUST_AFTER;
 	else if (within_submit(last))
@@ -300,9 +311,12 @@ static bool submit_hook(struct loop_hook *h)
 
 	/* tmpfs and the page cache complete inside io_submit. */
 	worked |= reap(q) > 0;
-	if (q->unsignalled && !loop_timer_is_set(&q->look)) {	/* I4 */
+	if (!q->unsignalled) {
+		q->look_ns = LOOK_NS;
+	} else if (!loop_timer_is_set(&q->look)) {		/* I4 */
 		q->row = 0;
-		loop_timer_set(q->loop, &q->look, LOOK_NS);
+		loop_timer_set(q->loop, &q->look, q->look_ns);
+		q->look_ns = min_u64(2 * q->look_ns, LOOK_MAX_NS);
 	}
 	return worked;
 }

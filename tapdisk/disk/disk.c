@@ -144,6 +144,7 @@ static bool take_geometry(struct disk *d)
 
 	d->size = root->size;
 	d->phys = root->phys;
+	d->whole = root->whole;
 	d->caps = root->caps;
 	return before != d->size;
 }
@@ -468,6 +469,11 @@ uint32_t disk_sector(const struct disk *d)
 uint32_t disk_phys(const struct disk *d)
 {
 	return d->phys;
+}
+
+uint32_t disk_whole(const struct disk *d)
+{
+	return d->whole;
 }
 
 uint32_t disk_caps(const struct disk *d)

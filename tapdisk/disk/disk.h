@@ -94,6 +94,7 @@ bool disk_rdonly(const struct disk *d);
 uint64_t disk_size(const struct disk *d);	/* bytes; kept while paused */
 uint32_t disk_sector(const struct disk *d);	/* logical: 512 */
 uint32_t disk_phys(const struct disk *d);	/* physical block, bytes */
+uint32_t disk_whole(const struct disk *d);	/* as td_node.whole; running */
 uint32_t disk_caps(const struct disk *d);	/* TD_CAP_*, of the root */
 struct td_env *disk_env(const struct disk *d);
 struct json_t *disk_stats(const struct disk *d);	/* a new object */

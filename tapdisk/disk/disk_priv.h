@@ -22,7 +22,7 @@ struct disk {
 	char *spec;
 	unsigned flags;			/* TD_NODE_* */
 	uint64_t size;
-	uint32_t phys, caps;
+	uint32_t phys, whole, caps;
 	bool resume_failed;
 
 	struct list fronts;

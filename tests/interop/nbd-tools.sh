@@ -4,7 +4,7 @@
 # holes.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
-requires nbdinfo nbdcopy jq
+requires nbdinfo nbdcopy jq qemu-img
 size=64
 
 truncate -s ${size}M "$T/disk.img"
@@ -79,4 +79,17 @@ create "aio:$T/second.img" -R
 info "$URI" '.exports[0] | .is_read_only and (.can_trim | not) and (.can_zero | not)'
 nbdcopy "$T/src.img" "$URI" >/dev/null 2>&1 && fail "a read-only disk was written"
 cmp "$T/src.img" "$T/second.img" || fail "a read-only disk has changed"
+
+# A long write of whole clusters copies nothing of the image below, however large
+# they are.
+destroy "$MINOR"
+qemu-img create -q -f qcow2 -o cluster_size=1M -b second.img -F raw "$T/top.qcow2" ||
+	fail "qemu-img create"
+create "qcow2:$T/top.qcow2"
+nbdcopy --request-size=1048576 "$first" "$URI" || fail "nbdcopy into an overlay"
+tap-ctl stats -m "$MINOR" >"$T/stats" || fail "tap-ctl stats"
+jq -e '[.. | .allocated? // empty] | add > 0' "$T/stats" >/dev/null ||
+	fail "nothing was allocated: $(cat "$T/stats")"
+jq -e '[.. | .copied? // empty] | add == 0' "$T/stats" >/dev/null ||
+	fail "it was copied from below: $(cat "$T/stats")"
 stop_ctl

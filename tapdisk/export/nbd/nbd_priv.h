@@ -8,9 +8,9 @@
  * I1  A request (struct nbd_op) is in exactly one place: on its client's free
  *     list, its payload being received (c->rx) and perhaps pieces of it in the
  *     disk, in the disk (op->inflight), or on c->out with its reply.
- * I2  c->inflight counts what is in the disk, of all ops.  A client is freed only when it
- *     is dead and inflight is 0, and never from inside a call that may still
- *     use it: from deferred work.
+ * I2  c->inflight counts what is in the disk, of all ops.  A client is freed
+ *     only when it is dead and inflight is 0, and never from inside a call that
+ *     may still use it: from deferred work.
  * I3  c->charged counts the bytes of payload buffers of all its ops, and is at
  *     most NBD_CHARGE_MAX: over that nothing more is read from the client.
  * I4  Replies leave in the order of c->out; only its head may be half sent.
@@ -35,7 +35,7 @@
 #define NBD_PASS	(512u << 10)		/* payload bytes taken up in a pass */
 /* A long write goes to the disk piece by piece, as its payload arrives: the
  * client fills the socket meanwhile, and a piece is still in the processor's
- * cache.  Pieces end at multiples of NBD_PIECE, so that few clusters are cut. */
+ * cache.  Pieces end at multiples of this, or of a cluster if that is larger. */
 #define NBD_PIECE	(128u << 10)
 #define NBD_PIECES	8u			/* of a write */
 #define NBD_PIECES_OUT	64u			/* of a client, at a time */

@@ -257,9 +257,9 @@ static void request_start(struct nbd_op *op)
 static void piece_start(struct nbd_op *op)
 {
 	const struct nbd_request *q = &op->q;
-	uint64_t piece = align_up((q->length + NBD_PIECES - 1ull) / NBD_PIECES,
-				  NBD_PIECE);
-	uint64_t end = align_down(q->offset + op->got, NBD_PIECE);
+	uint64_t cut = max_u64(NBD_PIECE, disk_whole(op->c->s->disk));
+	uint64_t piece = align_up((q->length + NBD_PIECES - 1ull) / NBD_PIECES, cut);
+	uint64_t end = align_down(q->offset + op->got, cut);
 
 	if (end < q->offset + op->begun + piece || op->err ||
 	    q->flags & NBD_CMD_FLAG_FUA || op->c->inflight >= NBD_PIECES_OUT)
