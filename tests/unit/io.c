@@ -136,11 +136,20 @@ static void one_io_submit_where_it_does_the_work(void **state)
 	tear_down(&f);
 }
 
-static uint64_t signals(struct fixture *f)
+/* How many came since it was last asked.  The kernel shows an end before it signals
+ * it: those that are due are waited for. */
+static uint64_t signals(struct fixture *f, uint64_t due)
 {
-	uint64_t n;
+	uint64_t n, all = 0;
 
-	return read(f->q->wake.fd, &n, sizeof(n)) == sizeof(n) ? n : 0;
+	for (unsigned i = 0; i < 10000; i++) {
+		if (read(f->q->wake.fd, &n, sizeof(n)) == sizeof(n))
+			all += n;
+		if (all >= due)
+			break;
+		usleep(1000);
+	}
+	return all;
 }
 
 /* ... and once that has been so for long, without the eventfd; but a flush is
@@ -154,8 +163,8 @@ static void not_signalled_where_it_does_the_work(void **state)
 	set_up(&f, 64, true, false);
 	for (unsigned n = 0; f.q->ring && n <= TRUST_AFTER; n += 64) {
 		bool trusted = n == TRUST_AFTER;
+		uint64_t due = trusted ? 1 : 65;
 
-		(void)signals(&f);
 		for (unsigned i = 0; i < 64; i++)
 			put(&f, &ops[i], i, true, f.fd);
 		sync = (struct one){ .f = &f };
@@ -168,7 +177,7 @@ static void not_signalled_where_it_does_the_work(void **state)
 		}
 		assert_false(sync.op.unsignalled);
 		assert_int_equal(f.q->unsignalled, 0);
-		assert_int_equal(signals(&f), trusted ? 1 : 65);
+		assert_int_equal(signals(&f, due), due);
 	}
 	tear_down(&f);
 }
