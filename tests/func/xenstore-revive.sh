@@ -91,6 +91,20 @@ front 6; front 1; await_state 2; front_rings; await_state 4
 front 6; await_state 6; wish_end; await_disks 1; remove_nodes
 device 1 51712
 
+note "under a guest that waits for the last user of its disk"
+taken_up() # NOTE: by a tapdisk that lives
+{
+	wait_for 15 new_pid || fail "$1: not taken up: $(tap-ctl list; tap-ctl xen-list)"
+	state_is 5 || fail "$1: state $(xs state)"
+}
+front 5; await_state 5
+kill_ctl KILL; start_xen_ctl
+old=$(xs kthread-pid)
+kill -KILL "$old"; taken_up "by the next daemon"
+old=$(xs kthread-pid)
+kill_ctl KILL; kill -KILL "$old"; start_xen_ctl
+taken_up "after both have died"
+
 note "under a guest that leaves"
 old=$(xs kthread-pid)
 kill -KILL "$old"; front 5; await_state 5; front 6; await_state 6

@@ -244,6 +244,8 @@ static void test_spec(void **state)
 		assert_false(xen_spec(bad[i], spec));
 	assert_true(xen_spec_is_cdrom("tap2:tapdisk:cdrom:aio:/srv/a.iso"));
 	assert_true(xen_spec_is_cdrom("cdrom:/srv/a.iso"));
+	assert_true(xen_spec_is_cdrom("tap:aio:cdrom:/srv/a.iso"));
+	assert_false(xen_spec_is_cdrom("aio:qcow2:/srv/a"));
 	assert_false(xen_spec_is_cdrom("tap:aio:/srv/cdrom:/a"));
 	assert_false(xen_spec_is_cdrom("/srv/cdrom"));
 	/* xenstore has room for more than a message. */

@@ -243,7 +243,9 @@ void xen_check_front(const struct xen_reader *r, struct xen_front *f)
 	memset(f, 0, sizeof(*f));
 	f->state = xen_check_state(get(r, "state"));
 	f->err = -EAGAIN;
-	if (f->state == XB_INITIALISED || f->state == XB_CONNECTED)
+	/* In 5 it has them still, until it is in 6. */
+	if (f->state == XB_INITIALISED || f->state == XB_CONNECTED ||
+	    f->state == XB_CLOSING)
 		f->err = take_rings(r, f);
 }
 
@@ -303,7 +305,8 @@ bool xen_spec_is_cdrom(const char *params)
 {
 	size_t n = type_len(params);
 
-	while (n && is_prefix(params, n) && !is_word(params, n, "cdrom")) {
+	while (n && !is_word(params, n, "cdrom") &&
+	       (is_prefix(params, n) || is_guess(params, n))) {
 		params += n + 1;
 		n = type_len(params);
 	}

@@ -262,7 +262,8 @@ static bool step_new(struct xen_dev *d)
 			write_wait(d);
 		return false;
 	case XB_CLOSING:
-		if (!d->mapped && d->front.state != XB_CONNECTED) {
+		if (!d->mapped && d->front.state != XB_CONNECTED &&
+		    !front_leaves(d)) {
 			write_state(d, XB_CLOSED, DEV_CLOSED);
 			return false;
 		}
