@@ -20,6 +20,10 @@ for f in qcow qcow2; do
 done
 qcow-create -f qcow2 8 o.img a.qcow || fail "qcow-create on a qcow file"
 tap-img compare -q -f qcow2 -F raw o.img a.raw || fail "does not show its backing file"
+# What a backing file says of its own, and we do not know, is not guessed.
+qemu-img create -q -f qcow2 -u -b a.raw -F vdi vdi.qcow2 8M
+qemu-img create -q -f qcow -u -b vdi.qcow2 -F qcow2 on.qcow 8M
+tap-img convert -f qcow -O raw on.qcow no.raw 2>/dev/null && fail "vdi was taken for raw"
 qcow-create -r -f qcow2 8 r.img || fail "qcow-create -r"
 [ "$(du -k r.img | cut -f1)" -ge 8192 ] || fail "-r reserved nothing: $(du -k r.img)"
 refuse 1 qcow-create -r 8 r.img

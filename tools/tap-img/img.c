@@ -89,7 +89,9 @@ static char *chain_below(const char *name, const char *format)
 		const struct td_format_tool *t = td_format_find(said ? said : "raw");
 		char *more;
 
-		if (!path || strchr(path, '\n') || (!said && img_probe(path, &t)))
+		/* What it says and we do not know is told below, not guessed. */
+		if (!path || strchr(path, '\n') || (said && !t) ||
+		    (!said && img_probe(path, &t)))
 			break;
 		if (!t)
 			t = td_format_find("raw");
