@@ -114,7 +114,7 @@ static int take_minor(void *arg, const struct msg *m)
 }
 
 /* Of every disk that has a process, in an array.  One that goes away meanwhile
- * is left out; so is one that does not answer, but of that it is told. */
+ * is left out; so is one that has died or does not answer, but of that it is told. */
 static int all_stats(const struct call *c)
 {
 	static const struct verb list = { .name = "list", .ask = TAP_CTL_LIST };
@@ -135,7 +135,7 @@ static int all_stats(const struct call *c)
 		each.quiet = false;
 		if (!one_err)
 			json_array_append_new(all, one);
-		else if (one_err != -ENODEV && one_err != -ENXIO)
+		else if (one_err != -ENODEV)
 			lost = call_fail(&each, one_err, "%s", strerror(-one_err));
 	}
 	json_decref(minors);

@@ -186,7 +186,8 @@ const struct verb ctl_verbs[] = {
 		  "[--key-file FILE]... [-t SECS]",
 	  .help = "give a guest of Xen a disk, while it runs or before",
 	  .more = "GUEST is its name or number; VDEV is what it sees: xvdb, sda1, "
-		  "51728, ...\nPrints the path of the disk's marker.\n",
+		  "51728, ...\ntap:cdrom:... is a read-only drive, whose medium can be "
+		  "changed.\nPrints the path of the disk's marker.\n",
 	  .act = "attach",
 	  .opts = opts_xen_attach, .operand = true, .n_more = 3,
 	  .ask = TAP_CTL_XEN_ATTACH, .run = run_xen_attach },
