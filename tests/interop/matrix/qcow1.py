@@ -39,6 +39,8 @@ def make(d, kind, rng, maker):
         by_hand(img.path, size, cb, l2b)
         if 8 << l2b > img.cluster or l2b > 12:
             img.reader = 'libqcow misreads L2 tables that are larger than a cluster'
+        elif cb + l2b > 27:
+            img.reader = 'libqcow refuses so large a range of an L2 table'
     elif kind == 'xen':
         # The header of Xen's old tapdisk, tables in big endian.
         l1 = bytes(8 * -(-size // (1 << 12 + 9)))
