@@ -283,14 +283,27 @@ static bool is_guess(const char *s, size_t n)
 	       type_len(s + n + 1);
 }
 
+/* What is left of params without those words; *cdrom: one of them was that. */
+static const char *bare(const char *params, bool *cdrom)
+{
+	size_t n;
+
+	*cdrom = false;
+	while ((n = type_len(params)) &&
+	       (is_prefix(params, n) || is_guess(params, n))) {
+		*cdrom |= is_word(params, n, "cdrom");
+		params += n + 1;
+	}
+	return params;
+}
+
 bool xen_spec(const char *params, char *spec)
 {
-	size_t n = type_len(params);
+	bool cdrom;
+	size_t n;
 
-	while (n && (is_prefix(params, n) || is_guess(params, n))) {
-		params += n + 1;
-		n = type_len(params);
-	}
+	params = bare(params, &cdrom);
+	n = type_len(params);
 	if (*params == '/' && strlen(params) + 4 <= TAP_TEXT_MAX) {
 		sprintf(spec, "aio:%s", params);
 		return true;
@@ -303,14 +316,10 @@ bool xen_spec(const char *params, char *spec)
 
 bool xen_spec_is_cdrom(const char *params)
 {
-	size_t n = type_len(params);
+	bool cdrom;
 
-	while (n && !is_word(params, n, "cdrom") &&
-	       (is_prefix(params, n) || is_guess(params, n))) {
-		params += n + 1;
-		n = type_len(params);
-	}
-	return n && is_word(params, n, "cdrom");
+	(void)bare(params, &cdrom);
+	return cdrom;
 }
 
 #define EXTENDED (1u << 28)	/* xvd disks that the old numbers have no room for */
