@@ -34,6 +34,8 @@
 #define TAP_MSG_MAX	4096u		/* PIPE_BUF */
 #define TAP_TEXT_MAX	3840u		/* bytes of text in any message */
 #define TAP_MINOR_MAX	16384		/* minors are 0 .. 16383, as tapdisk3's */
+#define TAP_CTL_ASKS	32u	/* of a connection to blktapctrl, under way; it is
+				 * not read while there are so many */
 #define TAP_TEMP_MINOR	1000000		/* first number of a tapdisk without one */
 
 struct tap_hdr {

@@ -178,7 +178,7 @@ static void go_on(struct client *c)
 	if (c->broken)
 		return;
 	list_more(c);
-	if (c->n_asks < CLIENT_ASKS_MAX)
+	if (c->n_asks < TAP_CTL_ASKS)
 		want |= EPOLLIN;
 	if (!msg_queue_empty(&c->out))
 		want |= EPOLLOUT;
@@ -238,7 +238,7 @@ static void read_some(struct client *c)
 	struct msg m;
 
 	c->more = true;
-	for (int i = 0; i < CLIENT_PER_PASS && c->n_asks < CLIENT_ASKS_MAX; i++) {
+	for (int i = 0; i < CLIENT_PER_PASS && c->n_asks < TAP_CTL_ASKS; i++) {
 		int r = read_msg_fds(c->sock.fd, &c->in, &m, &c->fds);
 
 		if (c->in.skipped) {
@@ -275,7 +275,7 @@ static void on_sock(struct loop_fd *f, uint32_t events)
 	/* What it had asked before it left still counts. */
 	if (c->broken)
 		return;
-	if ((events & EPOLLIN) && c->n_asks < CLIENT_ASKS_MAX)
+	if ((events & EPOLLIN) && c->n_asks < TAP_CTL_ASKS)
 		read_some(c);
 	else if (events & (EPOLLERR | EPOLLHUP))
 		cut_off(c);

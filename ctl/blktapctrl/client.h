@@ -13,7 +13,6 @@
 #include "op.h"
 
 #define CLIENTS_MAX 64
-#define CLIENT_ASKS_MAX 32	/* under way; then it is not read any more */
 
 struct client;
 

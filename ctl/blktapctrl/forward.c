@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/list.h"
+#include "base/log.h"
 #include "ctl.h"
 #include "vdisk.h"
 
@@ -100,8 +101,10 @@ void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	ask_drop(a);
 	vd->n_forwards++;
 	err = chan_call(&vd->chan, &f->call, type, text, strlen(text));
-	if (err)
+	if (err) {
 		forward_fail(f, err, strerror(-err));
-	else
-		loop_timer_set(ctl.loop, &f->timer, OP_CONTROL_NS);
+		return;
+	}
+	log_dbg(LOG_CTL, "%s: asked to %s", vdisk_name(vd), act(a));
+	loop_timer_set(ctl.loop, &f->timer, OP_CONTROL_NS);
 }

@@ -1,8 +1,6 @@
-/* info.c - tap-ctl info, resize and stats: what is known of one disk. */
+/* info.c - tap-ctl info and resize: what a disk is. */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/rundir.h"
 #include "base/size.h"
@@ -60,104 +58,5 @@ int run_resize(struct call *c)
 		return print_json(disk_json(&k));
 	printf("%" PRIu64 " (%s)\n", k.img.bytes,
 	       size_text(k.img.bytes, text));
-	return 0;
-}
-
-struct text {
-	char *s;
-	size_t len;
-};
-
-static int take_text(void *arg, const struct msg *m)
-{
-	struct text *t = arg;
-	char *s = realloc(t->s, t->len + m->hdr->len + 1);
-
-	if (!s)
-		return -ENOMEM;
-	t->s = s;
-	memcpy(s + t->len, m->body, m->hdr->len);
-	t->len += m->hdr->len;
-	s[t->len] = '\0';
-	return 0;
-}
-
-/* One disk's, as a JSON object in *j.  The daemon's text is JSON already; it is
- * read only to be sure of it. */
-static int ask_stats(const struct call *c, json_t **j)
-{
-	struct text t = { 0 };
-	int err = ask(c, "", 0, take_text, &t);
-
-	if (!err) {
-		*j = t.s ? json_loadb(t.s, t.len, 0, NULL) : NULL;
-		if (!*j)
-			err = call_fail(c, -EBADMSG, "blktapctrl's answer is not "
-					"JSON");
-	}
-	free(t.s);
-	return err;
-}
-
-static int take_minor(void *arg, const struct msg *m)
-{
-	json_t *minors = arg;
-	struct disk k;
-	int err;
-
-	if (!m->hdr->len)	/* the end */
-		return 0;
-	err = disk_parse(&k, m);
-	if (!err && k.minor >= 0 && k.pid >= 0 && !(k.state & TAP_ST_DEAD))
-		json_array_append_new(minors, json_integer(k.minor));
-	return err;
-}
-
-/* Of every disk that has a process, in an array.  One that goes away meanwhile
- * is left out; so is one that has died or does not answer, but of that it is told. */
-static int all_stats(const struct call *c)
-{
-	static const struct verb list = { .name = "list", .ask = TAP_CTL_LIST };
-	json_t *minors = json_array(), *all = json_array(), *minor, *one;
-	struct call each = *c;
-	int err, one_err, lost = 0;
-	size_t i;
-
-	each.verb = &list;
-	err = ask(&each, "", 0, take_minor, minors);
-	each.verb = c->verb;
-	json_array_foreach(minors, i, minor) {
-		if (err)
-			break;
-		each.minor = (int32_t)json_integer_value(minor);
-		each.quiet = true;
-		one_err = ask_stats(&each, &one);
-		each.quiet = false;
-		if (!one_err)
-			json_array_append_new(all, one);
-		else if (one_err != -ENODEV)
-			lost = call_fail(&each, one_err, "%s", strerror(-one_err));
-	}
-	json_decref(minors);
-	if (err)
-		json_decref(all);
-	else
-		print_json(all);
-	return err ? err : lost;
-}
-
-int run_stats(struct call *c)
-{
-	json_t *j;
-	int err;
-
-	if (c->minor < 0 && c->pid < 0)
-		return all_stats(c);
-	err = ask_stats(c, &j);
-	if (err)
-		return err;
-	json_dumpf(j, stdout, JSON_COMPACT);	/* a line, as tapdisk3's */
-	putchar('\n');
-	json_decref(j);
 	return 0;
 }

@@ -78,6 +78,13 @@ typedef int reply_fn(void *arg, const struct msg *m);
 /* One request and its answers, each given to `fn`, which may be NULL. */
 int ask(const struct call *c, const char *text, uint64_t size, reply_fn *fn,
 	void *arg);
+/* Answers about minor[i]: parts (TAP_MORE in m) and the last; or err and no m, of
+ * which nothing has been told. */
+typedef void each_fn(void *arg, unsigned i, int err, const struct msg *m);
+/* The same request about each of n disks, in order of minor[] and all at once: it takes
+ * as long as the slowest.  Each is told of to fn until it has had its last answer. */
+int ask_each(const struct call *c, const int32_t *minor, unsigned n, each_fn *fn,
+	     void *arg);
 
 /* image.c */
 /* What the daemon is told of -a and --backing, a line each ("" without -a), in
@@ -144,7 +151,7 @@ int run_create(struct call *c);
 int run_plain(struct call *c);		/* disk.c */
 int run_info(struct call *c);		/* info.c */
 int run_resize(struct call *c);
-int run_stats(struct call *c);
+int run_stats(struct call *c);		/* stats.c */
 int run_check(struct call *c);		/* daemon.c */
 int run_version(struct call *c);
 int run_debug(struct call *c);

@@ -1,5 +1,6 @@
 /* tap-ctl's client against a daemon that answers in every wrong way: each ends
  * in one line and an error, none in a hang. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -262,6 +263,178 @@ static void test_too_long_a_text_is_not_sent(void **state)
 	free(text);
 }
 
+/* --- the same about many disks --- */
+
+/* A daemon that answers nobody until it has been asked about as many disks as may be
+ * asked about at once; then about all that comes.  Minors from REFUSED on do not exist,
+ * and one connection ends when it is asked about minor `ends`. */
+#define REFUSED 5000
+#define SHARE (SHARES_MAX * TAP_CTL_ASKS)
+
+static struct crowd {
+	unsigned n, links, ends;
+	bool early, too_many;
+	struct { int fd; unsigned asked, answered; struct msg_in in; } link[SHARES_MAX];
+	struct msg_out o;
+} crowd;
+
+/* One request of a link, or its end. */
+static bool crowd_read(unsigned i, struct tap_verb *v, uint32_t *id)
+{
+	struct msg m;
+	int n;
+
+	do
+		n = read_msg(crowd.link[i].fd, &crowd.link[i].in, &m);
+	while (!n);
+	if (n < 0)
+		return false;
+	memcpy(v, m.body, sizeof(*v));
+	*id = m.hdr->id;
+	crowd.link[i].asked++;
+	return true;
+}
+
+struct crowd_ask { unsigned link; uint32_t id; struct tap_verb v; };
+
+static void crowd_answer(const struct crowd_ask *k)
+{
+	uint16_t t = TAP_CTL_STATS + 1;
+	int fd = crowd.link[k->link].fd;
+	char text[32];
+
+	if (k->v.minor >= REFUSED) {
+		answer(fd, t, 0, k->id, -ENODEV, "no such disk", TAP_MSG_MAX);
+	} else {
+		snprintf(text, sizeof(text), "disk %d", k->v.minor);
+		answer(fd, t, TAP_MORE, k->id, 0, text, TAP_MSG_MAX);
+		answer(fd, t, 0, k->id + 100000, 0, "a stranger's", TAP_MSG_MAX);
+		answer(fd, t, 0, k->id, 0, "!", TAP_MSG_MAX);
+	}
+	crowd.link[k->link].answered++;
+}
+
+static void *crowd_daemon(void *arg)
+{
+	static struct crowd_ask asks[SHARE];
+	unsigned n = 0, at_once = crowd.n < SHARE ? crowd.n : SHARE;
+
+	(void)arg;
+	for (unsigned i = 0; i < crowd.links; i++) {
+		unsigned share = (crowd.n * (i + 1) / crowd.links) -
+				 (crowd.n * i / crowd.links);
+
+		crowd.link[i].fd = accept(listener, NULL, NULL);
+		for (unsigned k = 0; k < share && k < TAP_CTL_ASKS; k++, n++) {
+			asks[n].link = i;
+			if (!crowd_read(i, &asks[n].v, &asks[n].id))
+				return NULL;
+		}
+	}
+	crowd.early = n < at_once;
+	for (unsigned i = 0; i < crowd.links; i++) {
+		char c;
+
+		crowd.too_many |= crowd.link[i].in.have > crowd.link[i].in.done ||
+				  recv(crowd.link[i].fd, &c, 1,
+				       MSG_PEEK | MSG_DONTWAIT) > 0;
+	}
+	while (n-- > 0) {	/* the last first */
+		if ((unsigned)asks[n].v.minor == crowd.ends)
+			shutdown(crowd.link[asks[n].link].fd, SHUT_RDWR);
+		else
+			crowd_answer(&asks[n]);
+	}
+	for (unsigned i = 0; i < crowd.links; i++) {
+		struct crowd_ask k = { .link = i };
+
+		while (crowd_read(i, &k.v, &k.id))
+			crowd_answer(&k);
+		close(crowd.link[i].fd);
+	}
+	return NULL;
+}
+
+static struct { char text[32]; unsigned over; int err; } about[2 * SHARE];
+static void crowd_told(void *arg, unsigned i, int err, const struct msg *m)
+{
+	size_t n = strlen(about[i].text);
+
+	(void)arg;
+	assert_int_equal(!err, !!m);
+	assert_int_equal(about[i].over, 0);
+	if (m)
+		assert_int_equal(msg_text(m, 0, about[i].text + n,
+					  sizeof(about[i].text) - n), 0);
+	about[i].err = err;
+	about[i].over = !m || !(m->hdr->flags & TAP_MORE);
+}
+
+static void run_each(unsigned n, unsigned links, unsigned refused_at, unsigned ends)
+{
+	static const struct verb stats = { .name = "stats", .ask = TAP_CTL_STATS };
+	struct call c = { .verb = &stats, .pid = -1, .minor = -1, .patience = 60 };
+	static int32_t minor[2 * SHARE];
+	pthread_t t;
+
+	memset(&crowd, 0, sizeof(crowd));
+	memset(about, 0, sizeof(about));
+	crowd.n = n;
+	crowd.links = links;
+	crowd.ends = ends;
+	for (unsigned i = 0; i < n; i++)
+		minor[i] = (int32_t)(i + (i == refused_at ? REFUSED : 7));
+	assert_int_equal(pthread_create(&t, NULL, crowd_daemon, NULL), 0);
+	assert_int_equal(ask_each(&c, minor, n, crowd_told, NULL), 0);
+	pthread_join(t, NULL);
+	assert_false(crowd.early);
+	assert_false(crowd.too_many);
+	for (unsigned i = 0; i < n; i++) {
+		char want[32];
+
+		assert_int_equal(about[i].over, 1);
+		if (about[i].err)
+			continue;
+		snprintf(want, sizeof(want), "disk %u!", i + 7);
+		assert_string_equal(about[i].text, want);
+	}
+}
+
+static void test_many_are_asked_at_once(void **state)
+{
+	(void)state;
+	for (unsigned n = 1; n <= SHARE; n += n < 40 ? 1 : 157) {
+		run_each(n, (n + TAP_CTL_ASKS - 1) / TAP_CTL_ASKS, n / 2, UINT_MAX);
+		for (unsigned i = 0; i < n; i++)
+			assert_int_equal(about[i].err, i == n / 2 ? -ENODEV : 0);
+	}
+	/* More than may be asked at once: the others after these. */
+	run_each(2 * SHARE - 3, SHARES_MAX, UINT_MAX, UINT_MAX);
+	for (unsigned i = 0; i < 2 * SHARE - 3; i++)
+		assert_int_equal(about[i].err, 0);
+}
+
+/* Of what a connection that ends was asked, each disk is told of once. */
+static void test_a_connection_ends(void **state)
+{
+	unsigned lost = 0;
+
+	(void)state;
+	run_each(70, 3, UINT_MAX, 7 + 5);
+	for (unsigned i = 0; i < 70; i++) {
+		assert_true(!about[i].err || about[i].err == -EPIPE);
+		lost += about[i].err == -EPIPE;
+	}
+	assert_int_equal(about[5].err, -EPIPE);
+	assert_int_equal(lost, 6);	/* those before it were to be answered later */
+}
+
+static void test_nobody_is_asked(void **state)
+{
+	(void)state;
+	run_each(0, 0, UINT_MAX, UINT_MAX);
+}
+
 /* A socket of a dead daemon and none at all are one error. */
 static void test_no_daemon(void **state)
 {
@@ -295,7 +468,7 @@ static int start(void **state)
 	run_path(RUN_CTL, 0, a.sun_path, sizeof(a.sun_path));
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	return listener < 0 || bind(listener, (struct sockaddr *)&a, sizeof(a)) ||
-		listen(listener, 5);
+		listen(listener, SHARES_MAX);
 }
 
 static int stop(void **state)
@@ -313,6 +486,9 @@ int main(void)
 		cmocka_unit_test(test_a_silent_daemon_hangs_nobody),
 		cmocka_unit_test(test_shutdown_waits_for_the_end),
 		cmocka_unit_test(test_too_long_a_text_is_not_sent),
+		cmocka_unit_test(test_many_are_asked_at_once),
+		cmocka_unit_test(test_a_connection_ends),
+		cmocka_unit_test(test_nobody_is_asked),
 		cmocka_unit_test(test_no_daemon),
 	};
 
