@@ -37,16 +37,24 @@ static void forward_end(struct forward *f)
 	free(f);
 }
 
-static void forward_fail(struct forward *f, int err, const char *why)
+/* To the asker, if it has not been told before. */
+static void forward_tell(struct forward *f, int err, const char *why)
 {
 	ask_fail(&f->ask, err, "%s: cannot %s%s%s: %s", vdisk_name(f->vd),
 		 act(&f->ask), *f->text ? " " : "", f->text, why);
+}
+
+static void forward_fail(struct forward *f, int err, const char *why)
+{
+	forward_tell(f, err, why);
 	forward_end(f);
 }
 
+/* It stays, and counts, until it is answered: a process that is stopped answers one
+ * day all that it was ever asked, which must not look like a flood. */
 static void forward_late(struct loop_timer *t)
 {
-	forward_fail(container_of(t, struct forward, timer), -ETIMEDOUT,
+	forward_tell(container_of(t, struct forward, timer), -ETIMEDOUT,
 		     "its tapdisk has not answered in time");
 }
 

@@ -55,4 +55,23 @@ wait $asker
 [ "$(have)" = '[0,2,3]' ] || fail "$(cat "$T/out")"
 [[ $(cat "$T/err") == "tap-ctl: disk 1: cannot read statistics: "* ]] || fail "$(cat "$T/err")"
 [ "$(wc -l <"$T/err")" = 1 ] || fail "$(cat "$T/err")"
+
+# One that has hung for long has been asked a bounded number of times: what it answers
+# then, all at once, is no flood.
+kill -STOP "${pids[3]}"
+before=$(grep -c 'asked to tell statistics' "$T/ctl.log")
+askers=
+for _ in $(seq 33); do
+	tap-ctl stats -m 3 >>"$T/out" 2>&1 &
+	askers="$askers $!"
+	own $!
+done
+for p in $askers; do wait "$p" && fail "it has answered: $(cat "$T/out")"; done
+asked 32 || fail "asked $(($(grep -c 'asked to tell' "$T/ctl.log") - before)) times"
+refuse 6 tap-ctl stats -m 3
+[[ $ERR == *"too much waits for it already" ]] || fail "$ERR"
+kill -CONT "${pids[3]}"
+answers() { tap-ctl stats -m 3 >/dev/null 2>&1; }
+wait_for 5 answers || fail "it is not asked any more: $(tail "$T/ctl.log")"
+tap-ctl pause -m 3 || fail "pause"
 stop_ctl
