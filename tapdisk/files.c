@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "loop/loop.h"
@@ -36,8 +37,11 @@ struct files {
 	struct list asked;
 	struct list answered;
 	struct loop_work answer;
+	struct loop_timer rest;
 	unsigned next_id;
 };
+
+#define REST_NS NS_PER_S	/* after we ran out of descriptors */
 
 static void run_answers(struct loop_work *w)
 {
@@ -134,6 +138,24 @@ static void conn_ready(struct loop_fd *lf, uint32_t events)
 	files_drain(container_of(lf, struct files, conn));
 }
 
+/* Out of descriptors or memory: the daemon that waits would wake us for ever. */
+static void rest(struct files *f, int err)
+{
+	static struct log_limit limit;
+
+	if (log_allowed(&limit))
+		log_warn("cannot accept blktapctrl, will try again: %s", strerror(err));
+	loop_fd_mod(f->loop, &f->listen, 0);
+	loop_timer_set(f->loop, &f->rest, REST_NS);
+}
+
+static void rested(struct loop_timer *t)
+{
+	struct files *f = container_of(t, struct files, rest);
+
+	loop_fd_mod(f->loop, &f->listen, EPOLLIN);
+}
+
 static void listen_ready(struct loop_fd *lf, uint32_t events)
 {
 	struct files *f = container_of(lf, struct files, listen);
@@ -142,8 +164,11 @@ static void listen_ready(struct loop_fd *lf, uint32_t events)
 	socklen_t len = sizeof(peer);
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			rest(f, errno);
 		return;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
 	    (peer.uid != 0 && peer.uid != f->uid)) {
 		log_warn("refused a connection of user %d to the files socket",
@@ -182,6 +207,7 @@ struct files *files_new(struct loop *l, int listen_fd, uid_t uid,
 	list_init(&f->asked);
 	list_init(&f->answered);
 	loop_work_init(&f->answer, run_answers);
+	loop_timer_init(&f->rest, rested);
 	f->listen.fd = listen_fd;
 	f->listen.fn = listen_ready;
 	err = loop_fd_add(l, &f->listen, EPOLLIN);
@@ -196,6 +222,7 @@ struct files *files_new(struct loop *l, int listen_fd, uid_t uid,
 void files_free(struct files *f)
 {
 	hang_up(f);
+	loop_timer_clear(&f->rest);
 	loop_fd_del(f->loop, &f->listen);
 	close(f->listen.fd);
 	files_lost(f);

@@ -27,6 +27,7 @@
 #define LIST_LEVEL (32 * 1024)	/* no more of a list than this waits */
 #define IDLE_NS (20 * NS_PER_S)
 #define CLIENT_PER_PASS 16
+#define REST_NS NS_PER_S	/* after we ran out of descriptors */
 
 struct client {
 	struct list link;
@@ -52,6 +53,7 @@ static struct {
 	unsigned n;
 	bool full;		/* nobody is let in */
 	struct loop_work clean;
+	struct loop_timer rest;
 } clients = { .sock = { .fd = -1 }, .all = LIST_INIT(clients.all) };
 
 static struct msg_out out;	/* one thread: the loop's */
@@ -315,6 +317,23 @@ static void clean_up(struct loop_work *w)
 	}
 }
 
+/* Out of descriptors or memory: whoever waits at the door would wake us for ever. */
+static void rest(int err)
+{
+	static struct log_limit limit;
+
+	if (log_allowed(&limit))
+		log_warn("cannot accept a client, will try again: %s", strerror(err));
+	loop_fd_mod(ctl.loop, &clients.sock, 0);
+	loop_timer_set(ctl.loop, &clients.rest, REST_NS);
+}
+
+static void rested(struct loop_timer *t)
+{
+	(void)t;
+	loop_fd_mod(ctl.loop, &clients.sock, EPOLLIN);
+}
+
 static bool may_ask(int fd)
 {
 	struct ucred cred;
@@ -365,6 +384,8 @@ static void let_in(struct loop_fd *f, uint32_t events)
 		close(fd);
 	else if (fd >= 0)
 		client_new(fd);
+	else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+		rest(errno);
 }
 
 int clients_start(void)
@@ -372,6 +393,7 @@ int clients_start(void)
 	int err, fd;
 
 	loop_work_init(&clients.clean, clean_up);	/* clients_stop() needs it */
+	loop_timer_init(&clients.rest, rested);
 	fd = names_listen(RUN_CTL, 0, SOCK_STREAM);
 	if (fd < 0)
 		return fd;
@@ -389,6 +411,7 @@ void clients_shut(void)
 	if (clients.sock.fd < 0)
 		return;
 	names_remove(RUN_CTL, 0);
+	loop_timer_clear(&clients.rest);
 	loop_fd_del(ctl.loop, &clients.sock);
 	close(clients.sock.fd);
 	clients.sock.fd = -1;
