@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "tap_proto.h"
 
@@ -59,15 +60,38 @@ int names_rundir(const char **why)
 	return 0;
 }
 
-/* One that was killed as it started a tapdisk has left the lock to that child,
- * which has it until it executes its program: a moment, which is waited for. */
-#define LOCK_TRIES 25
+static void set_addr(struct sockaddr_un *sa, enum run_name what, int n)
+{
+	memset(sa, 0, sizeof(*sa));
+	sa->sun_family = AF_UNIX;
+	run_path(what, n, sa->sun_path, sizeof(sa->sun_path));
+}
+
+/* Is there a daemon that takes requests, or would if it were not stopped? */
+static bool somebody_listens(void)
+{
+	struct sockaddr_un sa;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool there;
+
+	if (fd < 0)
+		return false;
+	set_addr(&sa, RUN_CTL, 0);
+	there = !connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || errno == EAGAIN;
+	close(fd);
+	return there;
+}
+
+/* Who has the lock and does not listen may be on its way in, or out; or it was killed
+ * as it started a tapdisk and has left the lock to that child, until that executes its
+ * program.  All that takes a moment, a long one on a busy machine. */
+#define LOCK_PATIENCE_NS (10 * NS_PER_S)
 #define LOCK_PAUSE_US 20000
 
 int names_lock(void)
 {
+	uint64_t until = clock_ns() + LOCK_PATIENCE_NS;
 	char path[PATH_MAX];
-	int tries = 0;
 
 	run_path(RUN_LOCK, 0, path, sizeof(path));
 	for (;;) {
@@ -80,7 +104,8 @@ int names_lock(void)
 		if (flock(fd, LOCK_EX | LOCK_NB)) {
 			err = errno == EWOULDBLOCK ? -EEXIST : -errno;
 			close(fd);
-			if (err == -EEXIST && ++tries < LOCK_TRIES) {
+			if (err == -EEXIST && !somebody_listens() &&
+			    clock_ns() < until) {
 				usleep(LOCK_PAUSE_US);
 				continue;
 			}
@@ -98,13 +123,6 @@ void names_unlock(int fd)
 {
 	names_remove(RUN_LOCK, 0);
 	close(fd);
-}
-
-static void set_addr(struct sockaddr_un *sa, enum run_name what, int n)
-{
-	memset(sa, 0, sizeof(*sa));
-	sa->sun_family = AF_UNIX;
-	run_path(what, n, sa->sun_path, sizeof(sa->sun_path));
 }
 
 int names_listen(enum run_name what, int n, int type)

@@ -73,9 +73,10 @@ timeout 40 blktapctrl --foreground 2>"$T/second"
 [ "$(names)" = "$entries" ] || fail "the second daemon changed $(names)"
 within5 tap-ctl list >/dev/null || fail "the first daemon has suffered"
 
-# --- one killed as it started a tapdisk: the child has the lock for a moment yet.
+# --- one killed as it started a tapdisk: the child has the lock for a moment yet, on a
+# slow machine for long.
 kill9
-flock "$RUN/lock" sleep 0.3 &
+flock "$RUN/lock" sleep 1.5 &
 own $!
 wait_for 5 sh -c "! flock -n '$RUN/lock' true"
 start_ctl
