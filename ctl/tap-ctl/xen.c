@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/vdev.h"
 #include "tap-ctl.h"
 
 /* "GUEST\nVDEV\n" into text. */
@@ -80,19 +81,6 @@ static const char *state_word(unsigned s)
 	return s < sizeof(words) / sizeof(words[0]) ? words[s] : "?";
 }
 
-/* xvd disks by name, others by number. */
-static void vdev_name(uint32_t devid, char *buf, size_t len)
-{
-	uint32_t disk = (devid >> 4) & 15, part = devid & 15;
-
-	if (devid >> 8 != 202)
-		snprintf(buf, len, "%u", devid);
-	else if (part)
-		snprintf(buf, len, "xvd%c%u", 'a' + disk, part);
-	else
-		snprintf(buf, len, "xvd%c", 'a' + disk);
-}
-
 static void xen_row(struct xen_out *o, const struct tap_xen_dev *x,
 		    const char *vdev, const char *params)
 {
@@ -112,7 +100,7 @@ static void xen_row(struct xen_out *o, const struct tap_xen_dev *x,
 static int list_one(void *arg, const struct msg *m)
 {
 	struct xen_out *o = arg;
-	char params[TAP_TEXT_MAX + 1], vdev[16];
+	char params[TAP_TEXT_MAX + 1], vdev[VDEV_NAME_MAX];
 	struct tap_xen_dev x;
 	json_t *j;
 
@@ -123,7 +111,7 @@ static int list_one(void *arg, const struct msg *m)
 		return -EBADMSG;
 	memcpy(&x, m->body, sizeof(x));
 	x.kind[sizeof(x.kind) - 1] = '\0';
-	vdev_name(x.vbd.devid, vdev, sizeof(vdev));
+	vdev_name(x.vbd.devid, vdev);
 	if (!o->array) {
 		xen_row(o, &x, vdev, params);
 		return 0;

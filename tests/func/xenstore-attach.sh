@@ -80,6 +80,17 @@ tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 await_disks 0
 
+# --- one that the old numbers have no room for is named as it was given.
+tap-ctl xen-attach 7 xvdq "aio:$T/a.img" >/dev/null || fail "xen-attach xvdq"
+device 7 268439552
+await_state 2
+[ "$(tap-ctl xen-list --json | jq -r '.[0] | "\(.device) \(.devid)"')" = "xvdq 268439552" ] ||
+	fail "$(tap-ctl xen-list)"
+tap-ctl xen-detach 7 xvdq || fail "xen-detach: $?"
+device 7 51712
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
+await_disks 0
+
 # --- a drive: read-only whatever was asked, another medium by params, and none.
 tap-ctl xen-attach 7 xvdd "tap:cdrom:$T/a.img" >/dev/null || fail "xen-attach cdrom"
 device 7 51760

@@ -6,6 +6,7 @@
 
 #include "base/list.h"
 #include "base/log.h"
+#include "base/vdev.h"
 #include "tapring_proto.h"
 
 #include "xen/check.c"
@@ -55,7 +56,7 @@ static void check_front(const struct xen_front *f)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static char spec[TAP_TEXT_MAX + 1];
-	char *text = malloc(size + 1), name[16];
+	char *text = malloc(size + 1), name[VDEV_NAME_MAX];
 	struct nodes n = { .r = { look_up } };
 	struct xen_front f;
 	struct xen_back b;
@@ -72,8 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ASSERT(b.minor >= -1 && strlen(b.params) <= TAP_TEXT_MAX);
 	if (xen_spec(b.params, spec))
 		ASSERT(strchr(spec, ':'));
-	if (!xen_vdev(b.params, &devid))
-		xen_vdev_name(devid, name);
+	if (!vdev_parse(b.params, &devid))
+		vdev_name(devid, name);
 	free(text);
 	return 0;
 }

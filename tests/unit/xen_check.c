@@ -258,38 +258,6 @@ static void test_spec(void **state)
 	assert_true(xen_spec(big, spec));
 }
 
-static void test_vdev(void **state)
-{
-	static const struct {
-		const char *name;
-		uint32_t id;
-	} good[] = {
-		{ "xvda", 51712 }, { "xvdb", 51728 }, { "xvdp15", 51967 },
-		{ "xvdq", 268439552 }, { "xvdaa", 268442112 }, { "xvda16", 268435472 },
-		{ "sda", 2048 }, { "sdb1", 2065 }, { "hda", 768 }, { "hdb2", 834 },
-		{ "hdc", 5632 }, { "51712", 51712 }, { "d0", 51712 }, { "d1p3", 51731 },
-	};
-	static const char *const bad[] = {
-		"", "xvd", "xvda256", "xvda-1", "vda", "xvda1x", "sdq", "hde", "d", "dp1",
-		"d0p", "xvda 1", "536870912", "-1", "xvdaaaaaaaaaa", "d99999999999",
-	};
-	char buf[16];
-	uint32_t id;
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
-		assert_int_equal(xen_vdev(good[i].name, &id), 0);
-		assert_int_equal(id, good[i].id);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_int_equal(xen_vdev(bad[i], &id), -EINVAL);
-	assert_string_equal(xen_vdev_name(51712, buf), "xvda");
-	assert_string_equal(xen_vdev_name(51731, buf), "xvdb3");
-	assert_string_equal(xen_vdev_name(268442112, buf), "xvdaa");
-	assert_string_equal(xen_vdev_name(268439552, buf), "xvdq");
-	assert_string_equal(xen_vdev_name(2048, buf), "2048");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,7 +269,6 @@ int main(void)
 		cmocka_unit_test(test_states),
 		cmocka_unit_test(test_backend),
 		cmocka_unit_test(test_spec),
-		cmocka_unit_test(test_vdev),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

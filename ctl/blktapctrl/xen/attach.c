@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "base/vdev.h"
 #include "client.h"
 #include "ctl.h"
 #include "minors.h"
@@ -162,7 +163,7 @@ static int put(struct request *r, const char *dir, const char *key,
 static int write_both(struct store *s, void *arg)
 {
 	struct request *r = arg;
-	char front[XEN_PATH_MAX], back[XEN_PATH_MAX], vdev[16], home[64];
+	char front[XEN_PATH_MAX], back[XEN_PATH_MAX], vdev[VDEV_NAME_MAX], home[64];
 	char nbd[RUNDIR_MAX + 32];
 	const char *p, *type = r->cdrom ? "cdrom" : "disk";
 	int err;
@@ -191,7 +192,7 @@ static int write_both(struct store *s, void *arg)
 	err = err ? err : put(r, back, "removable", r->cdrom ? "1" : "0");
 	err = err ? err : put(r, back, "bootable", "0");
 	err = err ? err : put(r, back, "dev", "%s",
-			      xen_vdev_name(r->devid, vdev));
+			      vdev_name(r->devid, vdev));
 	err = err ? err : put(r, back, "type", "tap");
 	err = err ? err : put(r, back, "mode", r->readonly ? "r" : "w");
 	err = err ? err : put(r, back, "device-type", "%s", type);
@@ -314,7 +315,7 @@ static const char *parse(struct request *r, const char *text, bool attach)
 		why = "bad message";
 	else if (!*guest || strlen(guest) >= sizeof(r->guest))
 		why = "that is no name of a guest";
-	else if (xen_vdev(vdev, &r->devid))
+	else if (vdev_parse(vdev, &r->devid))
 		why = "that is no virtual device: want xvda, sda, hda or a number";
 	else if (strcmp(mode, "r") && strcmp(mode, "w"))
 		why = "the mode is neither r nor w";

@@ -67,10 +67,4 @@ bool xen_spec(const char *params, char *spec);
 /* Does it say that it is a drive's medium ("tap:cdrom:/srv/a.iso")? */
 bool xen_spec_is_cdrom(const char *params);
 
-/* "xvda", "xvdb3", "sda", "hdc1", "d0p2" or a number -> as in xenstore.  0 or
- * -EINVAL. */
-int xen_vdev(const char *name, uint32_t *devid);
-/* And back, as a guest would call it: into buf of 16 bytes. */
-const char *xen_vdev_name(uint32_t devid, char *buf);
-
 #endif

@@ -23,6 +23,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/vdev.h"
 #include "ctl.h"
 #include "vdisk.h"
 
@@ -72,10 +73,10 @@ const char *dev_name(const struct xen_dev *d)
 {
 	static char bufs[2][48];
 	static unsigned next;
-	char *buf = bufs[next++ % 2], vdev[16];
+	char *buf = bufs[next++ % 2], vdev[VDEV_NAME_MAX];
 
 	snprintf(buf, sizeof(bufs[0]), "%s of domain %u",
-		 xen_vdev_name(d->devid, vdev), d->domid);
+		 vdev_name(d->devid, vdev), d->domid);
 	return buf;
 }
 
