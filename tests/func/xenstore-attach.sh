@@ -109,6 +109,21 @@ wait $detach || fail "xen-detach: $?"
 await_disks 0
 device 7 51712
 
+# --- a wish that comes before the daemon has looked at what there is.
+tap-ctl xen-attach 7 xvda "aio:$T/a.img" >/dev/null || fail "xen-attach"
+await_state 2
+kill_ctl
+kill -STOP $XS_PID
+start_xen_ctl
+connected() { [ "$(log_count "xenstore: connected")" = 2 ]; }
+wait_for 5 connected || fail "not connected"
+tap-ctl xen-detach 7 xvda & detach=$!
+sleep 0.5
+kill -CONT $XS_PID
+wait $detach || fail "xen-detach: $?"
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
+await_disks 0
+
 # --- shutdown under guests: nothing says that they are served; what begins again then
 # is served by the next daemon.
 tap-ctl xen-attach 7 xvda "aio:$T/a.img" >/dev/null || fail "xen-attach"

@@ -386,13 +386,18 @@ static void detach_late(struct loop_timer *t)
 static void wished(struct store_job *j)
 {
 	struct request *r = container_of(j, struct request, job);
-	struct xen_dev *d = NULL;
+	struct xen_dev *d;
 
-	if (!j->err)
-		d = dev_find(XK_TAP, r->domid, r->devid);
+	if (j->err) {
+		request_fail(r, j->err, reason(r, j->err));
+		return;
+	}
+	/* The wish stands in its node, whether or not that was seen yet. */
+	d = dev_find(XK_TAP, r->domid, r->devid);
+	if (!d)
+		d = dev_new(XK_TAP, r->domid, r->devid);
 	if (!d) {
-		request_fail(r, j->err ? j->err : -ENOENT, j->err ?
-			     reason(r, j->err) : "it is not there any more");
+		request_fail(r, -ENOMEM, strerror(ENOMEM));
 		return;
 	}
 	d->detach = true;
