@@ -107,6 +107,20 @@ front 5; front 6
 wait $detach || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 await_disks 0
+
+# --- what was said of the image below it makes it no other medium.
+tap-img create -q -f qcow2 -b "$T/a.img" -F raw "$T/d.qcow2" || fail "create"
+media=$(log_count " medium")
+tap-ctl xen-attach 7 xvdd "tap:cdrom:qcow2:$T/d.qcow2" --backing "aio:$T/a.img" >/dev/null ||
+	fail "xen-attach: $?"
+await_state 2; front_rings; await_state 4; front 4
+sleep 0.5
+[ "$(log_count " medium")" = "$media" ] || fail "$(grep " medium" "$T/ctl.log")"
+tap-ctl xen-detach 7 xvdd & detach=$!
+wait_for 5 state_is 5 || fail "the wish"
+front 6
+wait $detach || fail "xen-detach: $?"
+await_disks 0
 device 7 51712
 
 # --- a wish that comes before the daemon has looked at what there is.

@@ -45,18 +45,24 @@ bool disk_has_image(const struct vdisk *vd)
 	}
 }
 
+/* The image alone: what was said of those below it stands behind it. */
+static bool has_image_of(const struct vdisk *vd, const char *spec)
+{
+	size_t len = strcspn(vd->spec, "\n");
+
+	return strlen(spec) == len && !memcmp(spec, vd->spec, len);
+}
+
 bool disk_is_own(const struct xen_dev *d)
 {
 	const struct vdisk *vd = minor_disk(d->back.own);
 	char spec[TAP_TEXT_MAX + 1];
-	size_t len;
 
 	if (!vd)	/* dead; the number is known */
 		return !minor_taken(d->back.own);
 	if (!xen_spec(d->back.params, spec))
 		return d->back.cdrom;	/* an empty drive */
-	len = strcspn(vd->spec, "\n");
-	return strlen(spec) == len && !memcmp(spec, vd->spec, len);
+	return has_image_of(vd, spec);
 }
 
 bool disk_is_named(const struct xen_dev *d)
@@ -294,7 +300,7 @@ bool disk_change_medium(struct xen_dev *d)
 			 (unsigned long long)vd->img.bytes);
 	if (d->failed_medium && strcmp(spec, d->medium))
 		d->failed_medium = false;
-	if (!strcmp(vd->spec, spec) || d->failed_medium || policy_spec(spec))
+	if (has_image_of(vd, spec) || d->failed_medium || policy_spec(spec))
 		return false;
 	if (vd->state != VD_RUNNING && vd->state != VD_PAUSED)
 		return true;
