@@ -13,6 +13,7 @@
  * its own, so that what must be there is always known: every read is compared,
  * and at the end all blocks are.  The disk's first contents are read, not
  * assumed.  MODE "flush" syncs after each write, "trim" discards now and then.
+ * It says "begun" when requests are answered.
  * It ends early, and well, when the file /tmp/stop appears.  SIGUSR1 has it print
  * "gap N": the longest time in ms, since it was asked last, in which no request
  * of any thread was answered.
@@ -238,6 +239,7 @@ static int load(unsigned seconds, unsigned threads)
 	uint64_t blocks = disk_bytes / BLOCK, each = blocks / threads;
 	const struct timespec beat = { .tv_nsec = 200000000 };
 	double begin = now();
+	bool begun = false;
 	sigset_t ask;
 
 	sigemptyset(&ask);
@@ -259,11 +261,16 @@ static int load(unsigned seconds, unsigned threads)
 	}
 	/* A busy machine may do next to nothing in that time. */
 	while (!bad && access("/tmp/stop", F_OK) &&
-	       (now() - begin < seconds || ops < threads * MIN_OPS))
+	       (now() - begin < seconds || ops < threads * MIN_OPS)) {
 		if (sigtimedwait(&ask, NULL, &beat) == SIGUSR1) {
 			silence(now_us());
 			printf("gap %lu\n", atomic_exchange(&gap_us, 0) / 1000);
 		}
+		if (!begun && ops) {
+			begun = true;
+			printf("begun\n");
+		}
+	}
 	stop = true;
 	for (unsigned i = 0; i < threads; i++)
 		pthread_join(shares[i].thread, NULL);

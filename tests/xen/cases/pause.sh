@@ -6,14 +6,15 @@ guest
 start_ctl
 attach xvdb "aio:$T/a.img"
 must "load_begin /dev/xvdb 100000 4"
-sleep 2
 tap-ctl pause -m 0 || fail "pause"
 must load_on
 tap-ctl unpause -m 0 || fail "unpause"
 sleep 1
 xl pause "$DOM" && sleep 1 && xl unpause "$DOM" || fail "xl pause, unpause"
-kill -KILL "$(ctl_pid)"
-sleep 2
+pid=$(ctl_pid)
+kill -KILL "$pid"
+wait_for 10 gone "$pid" || fail "the daemon stays"
+sleep 1
 start_ctl
 taken_up() { [ "$(tap-ctl list | wc -l)" = 1 ]; }
 wait_for 10 taken_up || fail "the new daemon has: $(tap-ctl list)"

@@ -7,7 +7,6 @@ start_ctl
 attach xvdb "aio:$T/a.img"
 must "guestio write /dev/xvdb 3"
 must "load_begin /dev/xvdb 100000 4"
-sleep 2
 truncate -s 8M "$T/a.img"
 tap-ctl resize -m 0 || fail "resize: status $?"
 must "size xvdb 16384"
