@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sparse/sparse_priv.h"
 
@@ -118,7 +119,14 @@ static void unpack(struct worker_job *j)
 
 static void unpack_done(struct worker_job *j)
 {
-	unpacked(container_of(j, struct kept, job));
+	struct kept *k = container_of(j, struct kept, job);
+	struct sparse *s = k->s;
+
+	if (k->err && log_allowed(&s->limit))
+		td_err(s->node, "the compressed cluster at %llu of %s cannot be unpacked: %s",
+		       (unsigned long long)k->host, s->files[k->file].node->arg,
+		       k->err == -EIO ? "it is damaged" : strerror(-k->err));
+	unpacked(k);
 }
 
 static void read_done(struct child *c, int err)

@@ -31,7 +31,7 @@ static const struct sparse_class classes[] = {
 };
 
 /* A stream's grain: a marker {u64 sector of the disk, u32 bytes} and a zlib stream.
- * The last grain of a disk may be short. */
+ * The last grain of a disk may be short, by whole sectors. */
 static int unpack(const void *in, size_t in_len, void *out, size_t out_len,
 		  size_t need)
 {
@@ -46,7 +46,7 @@ static int unpack(const void *in, size_t in_len, void *out, size_t out_len,
 	if (!len || len > in_len - VMDK_GRAIN_MARKER)
 		return -EIO;
 	err = pack_inflate(p + VMDK_GRAIN_MARKER, len, out, out_len, true, &got);
-	if (err || got < need)
+	if (err || got < need || got % VMDK_SECTOR)
 		return err ? err : -EIO;
 	memset((uint8_t *)out + got, 0, out_len - got);
 	return 0;
