@@ -1,10 +1,11 @@
 /* tables.c - the grain directories of a sparse extent, when it is opened: are they
  * there, where are their tables, and which of the two is to be believed.  Blocking.
  *
- * A directory is damaged when it, or a table that it names, is not inside the file.
- * Then the other one is used alone.  Before the first write it takes the place of
- * the damaged one: from then on both lead to the same tables, and whichever of
- * them another program reads, it sees the same disk.
+ * A directory is damaged when it, or a table that it names, is not inside the file, or
+ * lies over the header or the descriptor.  Then the other one is used alone.  Before
+ * the first write it takes the place of the damaged one: from then on both lead to
+ * the same tables, and whichever of them another program reads, it sees the same
+ * disk.  But not if that place is no directory's: where grains are, or other tables.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -34,6 +35,11 @@ uint32_t vmdk_gt_stride(const struct vmdk_extent *e)
 	return (uint32_t)align_up(vmdk_gt_len(e), VMDK_SECTOR);
 }
 
+static uint64_t gd_len(const struct vmdk_extent *e)
+{
+	return (uint64_t)e->h.gts * VMDK_ENTRY;
+}
+
 static int add_run(struct walk *w, uint64_t host, uint64_t end)
 {
 	int err = 0;
@@ -49,6 +55,15 @@ static int add_run(struct walk *w, uint64_t host, uint64_t end)
 	return err;
 }
 
+/* In the file, and neither in its header nor in the descriptor. */
+static bool place_ok(const struct walk *w, uint64_t host, uint64_t len)
+{
+	const struct vmdk_header *h = &w->e->h;
+
+	return host >= VMDK_HEADER && range_ok(host, len, w->end) &&
+	       (!h->desc || host >= h->desc + h->desc_len || host + len <= h->desc);
+}
+
 static int one_table(struct walk *w, uint32_t sector)
 {
 	uint64_t host = (uint64_t)sector * VMDK_SECTOR;
@@ -56,13 +71,13 @@ static int one_table(struct walk *w, uint32_t sector)
 	if (!sector)
 		return 0;
 	if (!w->add)
-		return range_ok(host, vmdk_gt_len(w->e), w->end) ? 0 : -EINVAL;
+		return place_ok(w, host, vmdk_gt_len(w->e)) ? 0 : -EINVAL;
 	return add_run(w, host, host + vmdk_gt_stride(w->e));
 }
 
 static int walk(struct walk *w, uint64_t gd, uint8_t *buf)
 {
-	uint64_t len = (uint64_t)w->e->h.gts * VMDK_ENTRY, n;
+	uint64_t len = gd_len(w->e), n;
 	int err = 0;
 
 	for (uint64_t at = 0; !err && at < len; at += n) {
@@ -72,12 +87,6 @@ static int walk(struct walk *w, uint64_t gd, uint8_t *buf)
 			err = one_table(w, get_le32(buf + i));
 	}
 	return err ? err : add_run(w, 0, 0);
-}
-
-static bool place_ok(const struct walk *w, uint64_t gd)
-{
-	return gd >= VMDK_HEADER &&
-	       range_ok(gd, (uint64_t)w->e->h.gts * VMDK_ENTRY, w->end);
 }
 
 /* Which of the directories are good?  The first of gd[] is the one that is believed
@@ -91,34 +100,38 @@ static int choose(struct walk *w, struct vmdk_extent *e, uint8_t *buf)
 
 		if (!place[k])
 			continue;
-		err = place_ok(w, place[k]) ? walk(w, place[k], buf) : -EINVAL;
+		err = place_ok(w, place[k], gd_len(e)) ? walk(w, place[k], buf) : -EINVAL;
 		if (!err)
 			e->gd[e->sets++] = place[k];
 		else if (err != -EINVAL)
 			return err;
-		else if (place_ok(w, place[k]))
+		else if (place_ok(w, place[k], gd_len(e)))
 			e->damaged = place[k];
 	}
 	return e->sets ? 0 : -EINVAL;
 }
 
-static int add_metadata(struct walk *w, uint8_t *buf)
+static int add_metadata(struct walk *w, struct vmdk_extent *e, uint8_t *buf)
 {
-	const struct vmdk_extent *e = w->e;
-	uint64_t gd_len = align_up((uint64_t)e->h.gts * VMDK_ENTRY, VMDK_SECTOR);
+	uint64_t len = align_up(gd_len(e), VMDK_SECTOR);
 	int err = sparse_meta_add(w->s, e->file, 0, VMDK_HEADER);
 
 	if (!err && e->h.desc)
 		err = sparse_meta_add(w->s, e->file, e->h.desc, e->h.desc_len);
-	if (!err && e->damaged)
-		err = sparse_meta_add(w->s, e->file, e->damaged, gd_len);
 	w->add = true;
 	for (unsigned k = 0; !err && k < e->sets; k++) {
-		err = sparse_meta_add(w->s, e->file, e->gd[k], gd_len);
+		err = sparse_meta_add(w->s, e->file, e->gd[k], len);
 		if (!err)
 			err = walk(w, e->gd[k], buf);
 	}
-	return err;
+	if (err || !e->damaged)
+		return err;
+	if (!range_ok(e->damaged, len, e->h.overhead) ||
+	    sparse_meta_has(w->s, e->file, e->damaged, len)) {
+		e->damaged = 0;
+		return 0;
+	}
+	return sparse_meta_add(w->s, e->file, e->damaged, len);
 }
 
 int vmdk_tables_check(struct sparse *s, struct vmdk_extent *e)
@@ -134,7 +147,7 @@ int vmdk_tables_check(struct sparse *s, struct vmdk_extent *e)
 			"damaged; the one at %llu is used", e->name,
 			(unsigned long long)e->gd[0]);
 	if (!err && !sparse_rdonly(s))
-		err = add_metadata(&w, buf);
+		err = add_metadata(&w, e, buf);
 	if (err)
 		td_err(sparse_node(s), "%s: cannot use the grain directory: %s", e->name,
 		       err == -EINVAL ? "its tables are not in the file" :
@@ -145,7 +158,7 @@ int vmdk_tables_check(struct sparse *s, struct vmdk_extent *e)
 
 int vmdk_tables_repair(struct sparse *s, struct vmdk_extent *e)
 {
-	uint64_t len = (uint64_t)e->h.gts * VMDK_ENTRY, n;
+	uint64_t len = gd_len(e), n;
 	uint8_t *buf;
 	int err = 0;
 
