@@ -103,6 +103,9 @@ static int header_load(const struct vmdk_source *f, const uint8_t *bytes,
 		       (unsigned long long)f->bytes,
 		       (unsigned long long)h->overhead);
 		err = -EINVAL;
+	} else if (h->desc && !range_ok(h->desc, h->desc_len, f->bytes)) {
+		td_err(f->n, "%s: its descriptor is behind the end of the file", f->name);
+		err = -EINVAL;
 	} else if (h->capacity && h->gd_at_end)
 		err = footer_load(f, h);
 	return err;
@@ -157,10 +160,6 @@ int vmdk_head_load(const struct vmdk_source *f, struct vmdk_head *head)
 	err = header_load(f, bytes, &head->h);
 	if (err || !head->h.desc)
 		return err;
-	if (!range_ok(head->h.desc, head->h.desc_len, f->bytes)) {
-		td_err(f->n, "%s: its descriptor is behind the end of the file", f->name);
-		return -EINVAL;
-	}
 	head->text_at = head->h.desc;
 	return text_load(f, head, head->h.desc_len);
 }
