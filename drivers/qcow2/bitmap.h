@@ -1,4 +1,4 @@
-/* bitmap.h - one entry of the directory of bitmaps.  Pure. */
+/* bitmap.h - one entry of the directory of bitmaps, or of a bitmap's table.  Pure. */
 #ifndef QCOW2_BITMAP_H
 #define QCOW2_BITMAP_H
 
@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "qcow2/tables.h"
 
 #define QCOW2_BITMAP_FLAGS_AT 12u	/* in the entry */
 
@@ -41,6 +42,18 @@ static inline bool qcow2_bitmap_decode(const uint8_t *p, uint64_t left,
 		return false;
 	b->name = p + fixed + extra;
 	return true;
+}
+
+/* *host: of the cluster with the bits, 0 if they are all the same. */
+static inline const char *qcow2_bitmap_entry(uint64_t e, uint64_t cluster,
+					     uint64_t *host)
+{
+	*host = e & QCOW2_HOST_MASK;
+	if (e & ~(QCOW2_HOST_MASK | 1) || (*host && e & 1))
+		return "reserved bits are set in a bitmap's table";
+	if (!is_aligned(*host, cluster))
+		return "a bitmap's data is not at a cluster's start";
+	return NULL;
 }
 
 #endif

@@ -10,10 +10,12 @@
 
 #include "qcow2/blocking.h"
 
+#define TABLES_MAX (1ull << 30)	/* bytes, of all bitmaps together */
+
 int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg)
 {
 	const struct qcow2_header *h = &((struct qcow2 *)sparse_priv(s))->h;
-	uint64_t size = h->bitmap_dir_size, at = 0;
+	uint64_t size = h->bitmap_dir_size, at = 0, bytes = 0;
 	struct qcow2_bitmap b = { 0 };
 	uint8_t *dir;
 	int err;
@@ -27,7 +29,8 @@ int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg)
 	for (uint32_t i = 0; !err && i < h->bitmaps; i++, at += b.length) {
 		if (!qcow2_bitmap_decode(dir + at, size - at, &b) ||
 		    !is_aligned(b.table, 1ull << h->cluster_bits) ||
-		    !range_ok(b.table, b.entries * 8ull, qcow2_file_end(s)))
+		    !range_ok(b.table, b.entries * 8ull, qcow2_file_end(s)) ||
+		    (bytes += b.entries * 8ull) > TABLES_MAX)
 			err = -EINVAL;
 		else
 			err = fn(s, &b, h->bitmap_dir_offset + at, arg);

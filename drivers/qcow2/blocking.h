@@ -54,10 +54,10 @@ typedef int qcow2_snapshot_fn(struct sparse *s, const struct qcow2_snapshot *sn,
 			      void *arg);
 int qcow2_snapshots_each(struct sparse *s, qcow2_snapshot_fn *fn, void *arg,
 			 uint64_t *table_bytes);
-/* fn for every entry of an L1 table, by its index. */
-typedef int qcow2_l1_fn(struct sparse *s, uint64_t i, uint64_t entry, void *arg);
-int qcow2_l1_each(struct sparse *s, uint64_t offset, uint32_t entries,
-		  qcow2_l1_fn *fn, void *arg);
+/* fn for every entry of an L1 table, or of a bitmap's, by its index. */
+typedef int qcow2_entry_fn(struct sparse *s, uint64_t i, uint64_t entry, void *arg);
+int qcow2_entries_each(struct sparse *s, uint64_t offset, uint32_t entries,
+		       qcow2_entry_fn *fn, void *arg);
 /* Which clusters hold tables: tells the engine.  *end: behind the last of them.
  * Two kinds of tables in one cluster are an error. */
 int qcow2_scan(struct sparse *s, const struct qcow2_reft *t, uint64_t *end);
@@ -67,7 +67,7 @@ int qcow2_scan(struct sparse *s, const struct qcow2_reft *t, uint64_t *end);
 typedef int qcow2_bitmap_fn(struct sparse *s, const struct qcow2_bitmap *b,
 			    uint64_t at, void *arg);
 /* fn for every bitmap, whose entry is at `at` of the file.  -EINVAL: the directory
- * is damaged; no message. */
+ * is damaged, or the tables are too large to be looked at; no message. */
 int qcow2_bitmaps_each(struct sparse *s, qcow2_bitmap_fn *fn, void *arg);
 /* The disk is going to be written to: no bitmap must claim to know of it.  If they
  * cannot be told so, their bit goes from *autoclear. */

@@ -101,7 +101,7 @@ static int count_l1(struct count *k, uint64_t offset, uint32_t entries)
 {
 	int err = count(k, offset, entries * 8ull);
 
-	return err ? err : qcow2_l1_each(k->s, offset, entries, count_l2, k);
+	return err ? err : qcow2_entries_each(k->s, offset, entries, count_l2, k);
 }
 
 static int count_snapshot(struct sparse *s, const struct qcow2_snapshot *sn, void *arg)
@@ -110,28 +110,25 @@ static int count_snapshot(struct sparse *s, const struct qcow2_snapshot *sn, voi
 	return count_l1(arg, sn->l1_offset, sn->l1_entries);
 }
 
+static int count_bits(struct sparse *s, uint64_t i, uint64_t entry, void *arg)
+{
+	struct count *k = arg;
+	uint64_t host;
+	const char *wrong = qcow2_bitmap_entry(entry, qcow2_cluster(k->d), &host);
+
+	(void)i;
+	if (wrong)
+		return refuse(s, wrong);
+	return host ? count(k, host, qcow2_cluster(k->d)) : 0;
+}
+
 static int count_bitmap(struct sparse *s, const struct qcow2_bitmap *b, uint64_t at,
 			void *arg)
 {
-	struct count *k = arg;
-	uint8_t *table;
-	int err = count(k, b->table, b->entries * 8ull);
+	int err = count(arg, b->table, b->entries * 8ull);
 
 	(void)at;
-	if (err)
-		return err;
-	table = malloc(b->entries * 8ull + 1);
-	if (!table)
-		return -ENOMEM;
-	err = sparse_pread(s, 0, b->table, table, b->entries * 8ull);
-	for (uint32_t i = 0; !err && i < b->entries; i++) {
-		uint64_t host = get_be64(table + i * 8ull) & QCOW2_HOST_MASK;
-
-		if (host)
-			err = count(k, host, qcow2_cluster(k->d));
-	}
-	free(table);
-	return err;
+	return err ? err : qcow2_entries_each(s, b->table, b->entries, count_bits, arg);
 }
 
 static int count_all(struct count *k)
@@ -318,7 +315,7 @@ static int rebuild(struct count *k)
 		err = write_blocks(k, &t);
 	qcow2_reft_free(&t);
 	if (!err)
-		err = qcow2_l1_each(k->s, q->h.l1_offset, q->h.l1_entries, mark_l1, k);
+		err = qcow2_entries_each(k->s, q->h.l1_offset, q->h.l1_entries, mark_l1, k);
 	if (!err)
 		err = sparse_psync(k->s, 0);
 	if (err)

@@ -1,7 +1,8 @@
 /* scan.c - finds the clusters that hold tables, of the disk and of its snapshots.
  *
  * Guest data is never written there, whatever an L2 entry says; and two kinds of
- * table in one cluster are a damage that no entry shows when it is met.
+ * table in one cluster are a damage that no entry shows when it is met.  Bitmaps are
+ * tables here with all that they consist of: nothing of the disk is in them.
  *
  * What it costs is bounded: L1 tables are read, L2 tables are not; snapshots may
  * have SNAPSHOT_L1_MAX bytes of L1 tables together.
@@ -32,8 +33,8 @@ uint64_t qcow2_file_end(const struct sparse *s)
 
 /* --- walks --- */
 
-int qcow2_l1_each(struct sparse *s, uint64_t offset, uint32_t entries,
-		  qcow2_l1_fn *fn, void *arg)
+int qcow2_entries_each(struct sparse *s, uint64_t offset, uint32_t entries,
+		       qcow2_entry_fn *fn, void *arg)
 {
 	uint64_t left, bytes = entries * 8ull;
 	uint8_t *buf = malloc(CHUNK);
@@ -99,7 +100,7 @@ static const char *const kind_name[] = {
 	[HEADER] = "header", [L1] = "L1 table", [L2] = "L2 table",
 	[REFT] = "refcount table", [BLOCK] = "refcount block",
 	[SNAPSHOTS] = "table of snapshots", [LUKS] = "header of LUKS",
-	[BITMAPS] = "table of bitmaps",
+	[BITMAPS] = "bitmaps",
 };
 
 /* Clusters that hold tables: the number, and behind it the kind in KIND_BITS. */
@@ -188,7 +189,7 @@ static int add_l1(struct sparse *s, struct places *p, uint64_t host,
 {
 	int err = places_add(s, p, L1, host, entries * 8ull);
 
-	return err ? err : qcow2_l1_each(s, host, entries, add_l2, p);
+	return err ? err : qcow2_entries_each(s, host, entries, add_l2, p);
 }
 
 static int add_snapshot(struct sparse *s, const struct qcow2_snapshot *sn, void *arg)
@@ -196,11 +197,26 @@ static int add_snapshot(struct sparse *s, const struct qcow2_snapshot *sn, void 
 	return add_l1(s, arg, sn->l1_offset, sn->l1_entries);
 }
 
+/* As with L2 tables, an entry that is wrong names nothing. */
+static int add_bits(struct sparse *s, uint64_t i, uint64_t entry, void *arg)
+{
+	const struct qcow2 *q = sparse_priv(s);
+	uint64_t host;
+
+	(void)i;
+	if (qcow2_bitmap_entry(entry, qcow2_cluster(&q->d), &host) || !host ||
+	    host >= qcow2_file_end(s))
+		return 0;
+	return places_add(s, arg, BITMAPS, host, qcow2_cluster(&q->d));
+}
+
 static int add_bitmap(struct sparse *s, const struct qcow2_bitmap *b, uint64_t at,
 		      void *arg)
 {
+	int err = places_add(s, arg, BITMAPS, b->table, b->entries * 8ull);
+
 	(void)at;
-	return places_add(s, arg, BITMAPS, b->table, b->entries * 8ull);
+	return err ? err : qcow2_entries_each(s, b->table, b->entries, add_bits, arg);
 }
 
 static int add_all(struct sparse *s, const struct qcow2_reft *t, struct places *p)
