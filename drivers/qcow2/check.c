@@ -40,14 +40,16 @@ static int begin(struct qcow2_check *k)
 	k->c->total = (k->im.h.size + qcow2_cluster(d) - 1) >> d->cluster_bits;
 	k->want = calloc(k->clusters + 1, sizeof(*k->want));
 	k->have = calloc(k->clusters + 1, sizeof(*k->have));
+	k->fixed = calloc(1, k->clusters / 8 + 1);
 	k->l2 = malloc(qcow2_cluster(d));
-	return k->want && k->have && k->l2 ? 0 : -ENOMEM;
+	return k->want && k->have && k->fixed && k->l2 ? 0 : -ENOMEM;
 }
 
 static void end(struct qcow2_check *k)
 {
 	free(k->want);
 	free(k->have);
+	free(k->fixed);
 	free(k->reft);
 	free(k->l2);
 	qcow2_image_free(&k->im);

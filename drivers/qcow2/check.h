@@ -5,8 +5,8 @@
  *   check_refs.c    the refcounts in the file: compared, mended, or made anew
  *   check_copied.c  the COPIED flags of the active tables
  *
- * Counts what qemu-img counts.  Memory: eight bytes for each cluster of the file,
- * whatever the image says of itself.
+ * Counts what qemu-img counts.  Memory: eight bytes and a bit for each cluster of the
+ * file, whatever the image says of itself.
  */
 #ifndef QCOW2_CHECK_H
 #define QCOW2_CHECK_H
@@ -23,6 +23,8 @@ struct qcow2_check {
 					 * start reaches behind its end */
 	uint32_t *want, *have;		/* of each cluster, and of one more: references
 					 * found; refcount, at most UINT32_MAX */
+	uint8_t *fixed;			/* a bit of each: some of a table is there that
+					 * is no L2 table */
 	uint64_t *reft;			/* the refcount table */
 	uint64_t reft_entries;
 	bool rebuild;			/* refcounts have to be made anew */
@@ -44,8 +46,14 @@ enum qcow2_walk {
 };
 int qcow2_check_walk(struct qcow2_check *k, unsigned how);
 void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len);
+/* All that is found without L2 tables goes into `fixed`: header, L1 tables, refcounts,
+ * the table of snapshots, bitmaps, the header of LUKS.  Counts it too, but for the
+ * refcounts, if there is a `want`. */
+int qcow2_check_tables(struct qcow2_check *k);
+void qcow2_check_fix(struct qcow2_check *k, uint64_t off, uint64_t len);
+bool qcow2_check_fixed(const struct qcow2_check *k, uint64_t off, uint64_t len);
 /* May the cluster at host be written to as an L2 table: is it in the file, and no
- * other table of those that everything hangs on? */
+ * other table? */
 bool qcow2_check_is_l2(const struct qcow2_check *k, uint64_t host);
 
 int qcow2_check_load(struct qcow2_check *k);	/* reft and have */

@@ -1,6 +1,9 @@
 /* check_walk.c - finds what refers to which cluster of the file: header, L1 and L2
  * tables of the disk and its snapshots, data, the tables of snapshots, refcounts,
- * bitmaps, and the header of LUKS. */
+ * bitmaps, and the header of LUKS.
+ *
+ * First all that is found without L2 tables: what is there is never written to as an
+ * L2 table, whatever an L1 entry says. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -37,20 +40,52 @@ void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
 	}
 }
 
+/* The part of [off, off + len) that is in the file, as clusters; false: none is. */
+static bool clusters_of(const struct qcow2_check *k, uint64_t off, uint64_t len,
+			uint64_t *first, uint64_t *last)
+{
+	unsigned bits = k->im.d.cluster_bits;
+
+	if (!len || off >= k->bytes)
+		return false;
+	*first = off >> bits;
+	*last = (off + min_u64(len, k->bytes - off) - 1) >> bits;
+	return true;
+}
+
+void qcow2_check_fix(struct qcow2_check *k, uint64_t off, uint64_t len)
+{
+	uint64_t i, last;
+
+	if (clusters_of(k, off, len, &i, &last))
+		for (; i <= last; i++)
+			k->fixed[i / 8] |= (uint8_t)(1u << i % 8);
+}
+
+bool qcow2_check_fixed(const struct qcow2_check *k, uint64_t off, uint64_t len)
+{
+	uint64_t i, last;
+
+	if (clusters_of(k, off, len, &i, &last))
+		for (; i <= last; i++)
+			if (k->fixed[i / 8] >> i % 8 & 1)
+				return true;
+	return false;
+}
+
+static void table(struct qcow2_check *k, uint64_t off, uint64_t len)
+{
+	if (k->want)
+		qcow2_check_ref(k, off, len);
+	qcow2_check_fix(k, off, len);
+}
+
 bool qcow2_check_is_l2(const struct qcow2_check *k, uint64_t host)
 {
-	const struct qcow2_header *h = &k->im.h;
-	uint64_t cs = qcow2_cluster(&k->im.d), other;
+	uint64_t cs = qcow2_cluster(&k->im.d);
 
-	if (!is_aligned(host, cs) || !range_ok(host, cs, k->bytes) || host < cs ||
-	    (host >= h->l1_offset && host - h->l1_offset < h->l1_entries * 8ull) ||
-	    (host >= h->reft_offset &&
-	     host - h->reft_offset < h->reft_clusters * cs))
-		return false;
-	for (uint64_t i = 0; i < k->reft_entries; i++)
-		if (!qcow2_reft_decode(&k->im.d, k->reft[i], &other) && other == host)
-			return false;
-	return true;
+	return is_aligned(host, cs) && range_ok(host, cs, k->bytes) &&
+	       !qcow2_check_fixed(k, host, cs);
 }
 
 /* A table that is walked: of the disk, or of a snapshot. */
@@ -200,7 +235,6 @@ static int walk_l1(struct qcow2_check *k, uint64_t l1_at, uint64_t entries,
 
 	if (!entries)
 		return 0;
-	qcow2_check_ref(k, l1_at, entries * 8);
 	err = qcow2_image_table(&k->im, l1_at, entries, &l1);
 	if (err == -ENOMEM)
 		return err;
@@ -226,7 +260,7 @@ static int walk_l1(struct qcow2_check *k, uint64_t l1_at, uint64_t entries,
 	return err;
 }
 
-static int walk_snapshots(struct qcow2_check *k)
+static int snapshot_tables(struct qcow2_check *k)
 {
 	struct qcow2_why why;
 	int err = qcow2_image_snapshots(&k->im, &why);
@@ -237,16 +271,77 @@ static int walk_snapshots(struct qcow2_check *k)
 		QCOW2_FAILED(k, "%s", why.text);
 		return 0;
 	}
-	for (unsigned i = 0; i < k->im.h.snapshots && !err; i++) {
+	for (unsigned i = 0; i < k->im.h.snapshots; i++) {
 		const struct qcow2_snapshot *s = &k->im.snap[i];
 
 		if (k->im.d.v3 && s->extra_len < 16)
 			QCOW2_BAD(k, "snapshot %u does not say how large its disk is",
 				  i + 1);
-		err = walk_l1(k, s->l1_offset, s->l1_entries, false);
+		table(k, s->l1_offset, s->l1_entries * 8ull);
 	}
 	if (k->im.h.snapshots)
-		qcow2_check_ref(k, k->im.h.snapshots_offset, k->im.snap_len);
+		table(k, k->im.h.snapshots_offset, k->im.snap_len);
+	return 0;
+}
+
+/* Bitmaps: directory, tables, data. */
+#define BITMAP_ENTRIES_MAX 0x8000000u
+
+static int bitmap_tables(struct qcow2_check *k, uint64_t at, uint32_t entries)
+{
+	uint64_t *v;
+	int err;
+
+	table(k, at, entries * 8ull);
+	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, entries * 8ull, k->bytes) ||
+	    !is_aligned(at, qcow2_cluster(&k->im.d))) {
+		QCOW2_BAD(k, "a bitmap's table, %u entries at 0x%llx", entries,
+			  (ull)at);
+		return 0;
+	}
+	err = qcow2_image_table(&k->im, at, entries, &v);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < entries; i++) {
+		uint64_t host;
+
+		if (qcow2_bitmap_entry(v[i], qcow2_cluster(&k->im.d), &host))
+			QCOW2_BAD(k, "a bitmap's table has the entry 0x%llx",
+				  (ull)v[i]);
+		else if (host)
+			table(k, host, qcow2_cluster(&k->im.d));
+	}
+	free(v);
+	return 0;
+}
+
+static int bitmaps(struct qcow2_check *k)
+{
+	const struct qcow2_header *h = &k->im.h;
+	uint64_t at = 0;
+	uint8_t *dir;
+	int err;
+
+	if (!(h->autoclear & QCOW2_BITMAPS))
+		return 0;
+	table(k, h->bitmap_dir_offset, h->bitmap_dir_size);
+	dir = malloc(h->bitmap_dir_size);
+	if (!dir)
+		return -ENOMEM;
+	err = td_blocking_read(k->im.store, h->bitmap_dir_offset, dir,
+			       h->bitmap_dir_size);
+	for (uint32_t i = 0; i < h->bitmaps && !err; i++) {
+		struct qcow2_bitmap b;
+
+		if (!qcow2_bitmap_decode(dir + at, h->bitmap_dir_size - at, &b)) {
+			QCOW2_BAD(k, "the directory of bitmaps ends in bitmap %u",
+				  i + 1);
+			break;
+		}
+		at += b.length;
+		err = bitmap_tables(k, b.table, b.entries);
+	}
+	free(dir);
 	return err;
 }
 
@@ -280,80 +375,38 @@ static int walk_refs(struct qcow2_check *k)
 	return 0;
 }
 
-/* Bitmaps: directory, tables, data. */
-#define BITMAP_ENTRIES_MAX 0x8000000u
-
-static int walk_bitmap(struct qcow2_check *k, uint64_t at, uint32_t entries)
-{
-	uint64_t *v;
-	int err;
-
-	qcow2_check_ref(k, at, entries * 8ull);
-	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, entries * 8ull, k->bytes) ||
-	    !is_aligned(at, qcow2_cluster(&k->im.d))) {
-		QCOW2_BAD(k, "a bitmap's table, %u entries at 0x%llx", entries,
-			  (ull)at);
-		return 0;
-	}
-	err = qcow2_image_table(&k->im, at, entries, &v);
-	if (err)
-		return err;
-	for (uint32_t i = 0; i < entries; i++) {
-		uint64_t host = v[i] & QCOW2_HOST_MASK;
-
-		if (v[i] & ~(QCOW2_HOST_MASK | 1) || (host && v[i] & 1) ||
-		    !is_aligned(host, qcow2_cluster(&k->im.d)))
-			QCOW2_BAD(k, "a bitmap's table has the entry 0x%llx",
-				  (ull)v[i]);
-		else if (host)
-			qcow2_check_ref(k, host, qcow2_cluster(&k->im.d));
-	}
-	free(v);
-	return 0;
-}
-
-static int walk_bitmaps(struct qcow2_check *k)
+int qcow2_check_tables(struct qcow2_check *k)
 {
 	const struct qcow2_header *h = &k->im.h;
-	uint64_t at = 0;
-	uint8_t *dir;
 	int err;
 
-	if (!(h->autoclear & QCOW2_BITMAPS))
-		return 0;
-	qcow2_check_ref(k, h->bitmap_dir_offset, h->bitmap_dir_size);
-	dir = malloc(h->bitmap_dir_size);
-	if (!dir)
-		return -ENOMEM;
-	err = td_blocking_read(k->im.store, h->bitmap_dir_offset, dir,
-			       h->bitmap_dir_size);
-	for (uint32_t i = 0; i < h->bitmaps && !err; i++) {
-		struct qcow2_bitmap b;
+	table(k, 0, 1ull << k->im.d.cluster_bits);
+	table(k, h->l1_offset, h->l1_entries * 8ull);
+	err = snapshot_tables(k);
+	table(k, h->crypto_offset, h->crypto_length);
+	if (!err)
+		err = bitmaps(k);
+	qcow2_check_fix(k, h->reft_offset,
+			(uint64_t)h->reft_clusters << k->im.d.cluster_bits);
+	for (uint64_t i = 0; i < k->reft_entries; i++) {
+		uint64_t host;
 
-		if (!qcow2_bitmap_decode(dir + at, h->bitmap_dir_size - at, &b)) {
-			QCOW2_BAD(k, "the directory of bitmaps ends in bitmap %u",
-				  i + 1);
-			break;
-		}
-		at += b.length;
-		err = walk_bitmap(k, b.table, b.entries);
+		if (!qcow2_reft_decode(&k->im.d, k->reft[i], &host) && host)
+			qcow2_check_fix(k, host, 1ull << k->im.d.cluster_bits);
 	}
-	free(dir);
 	return err;
 }
 
 int qcow2_check_walk(struct qcow2_check *k, unsigned how)
 {
 	const struct qcow2_header *h = &k->im.h;
-	int err;
+	int err = qcow2_check_tables(k);
 
-	qcow2_check_ref(k, 0, 1ull << k->im.d.cluster_bits);
-	err = walk_l1(k, h->l1_offset, h->l1_entries, true);
 	if (!err)
-		err = walk_snapshots(k);
-	qcow2_check_ref(k, h->crypto_offset, h->crypto_length);
-	if (!err)
-		err = walk_bitmaps(k);
+		err = walk_l1(k, h->l1_offset, h->l1_entries, true);
+	for (unsigned i = 0; !err && k->im.snap && i < h->snapshots; i++)
+		err = walk_l1(k, k->im.snap[i].l1_offset, k->im.snap[i].l1_entries,
+			      false);
 	if (!err && (how & QCOW2_WALK_REFS))
 		err = walk_refs(k);
 	return err;

@@ -1,7 +1,8 @@
 /* snap.c - see snap.h.
  *
- * Counts are changed in memory (k.have) and written block by block.  Order, with a
- * flush at each bar:
+ * Counts are changed in memory (k.have) and written block by block.  All are known
+ * before anything is written: what is refused leaves the file as it is.  Order, with
+ * a flush at each bar:
  *
  *   more references: counts and new tables | refcount table | flags | header
  *   fewer: header | counts | flags
@@ -27,6 +28,7 @@ struct snap {
 	struct qcow2_check k;
 	struct td_check c;
 	uint32_t *old;		/* k.have as it is in the file */
+	uint32_t *other;	/* k.have with more references, or with fewer again */
 	bool *fresh;		/* refcount blocks that are not there yet */
 	uint64_t blocks;	/* of k.clusters */
 	bool reft_changed;
@@ -76,27 +78,30 @@ static int load_counts(struct snap *s, uint64_t room)
 	k->have = calloc(k->clusters + 1, sizeof(*k->have));	/* as check.h says */
 	s->old = calloc(k->clusters, sizeof(*s->old));
 	s->fresh = calloc(s->blocks, sizeof(*s->fresh));
+	k->fixed = calloc(1, k->clusters / 8 + 1);
 	k->l2 = malloc(qcow2_cluster(d));
-	if (!k->have || !s->old || !s->fresh || !k->l2)
+	if (!k->have || !s->old || !s->fresh || !k->fixed || !k->l2)
 		return -ENOMEM;
 	err = qcow2_check_load(k);
 	if (!err && (k->c->failures || k->rebuild))
 		return refuse(s, -EIO, "its refcounts are damaged (tap-img check)");
 	memcpy(s->old, k->have, k->clusters * sizeof(*k->have));
-	return err;
+	return err ? err : qcow2_check_tables(k);
 }
 
 static void unload(struct snap *s)
 {
 	free(s->k.have);
 	free(s->k.want);
+	free(s->k.fixed);
 	free(s->k.reft);
 	free(s->k.l2);
 	free(s->old);
+	free(s->other);
 	free(s->fresh);
 	qcow2_image_free(&s->k.im);
 	s->k = (struct qcow2_check){ .c = &s->c };
-	s->old = NULL;
+	s->old = s->other = NULL;
 	s->fresh = NULL;
 }
 
@@ -125,6 +130,15 @@ static int count(struct snap *s, uint64_t host, uint64_t len, int by)
 	return 0;
 }
 
+/* Of data, and of L2 tables: no count of another table changes for an entry that is
+ * wrong. */
+static int count_free(struct snap *s, uint64_t host, uint64_t len, int by)
+{
+	if (qcow2_check_fixed(&s->k, host, len))
+		return refuse(s, -EIO, "an entry points to where another table is");
+	return count(s, host, len, by);
+}
+
 static int count_l2(struct snap *s, uint64_t host, uint64_t off, int by)
 {
 	const struct qcow2_dims *d = &s->k.im.d;
@@ -138,9 +152,9 @@ static int count_l2(struct snap *s, uint64_t host, uint64_t off, int by)
 		if (why)
 			return refuse(s, -EIO, why);
 		if (e.packed)
-			err = count(s, e.host, e.packed, by);
+			err = count_free(s, e.host, e.packed, by);
 		else if (e.space)
-			err = count(s, e.host, qcow2_cluster(d), by);
+			err = count_free(s, e.host, qcow2_cluster(d), by);
 	}
 	return err;
 }
@@ -161,15 +175,24 @@ static int count_tree(struct snap *s, const uint64_t *l1, uint64_t entries, int 
 			return refuse(s, -EIO, why);
 		if (!host)
 			continue;
-		err = count(s, host, qcow2_cluster(d), by);
+		err = count_free(s, host, qcow2_cluster(d), by);
 		if (!err)
 			err = count_l2(s, host, i << qcow2_l1_shift(d), by);
 	}
 	return err;
 }
 
-/* Clusters for `len` bytes in a row: *host.  What is free in the file, or in the old
- * state: neither may be written over. */
+static bool is_free(const struct snap *s, uint64_t i)
+{
+	unsigned bits = s->k.im.d.cluster_bits;
+
+	return !s->k.have[i] && !s->old[i] &&
+	       !qcow2_check_fixed(&s->k, i << bits, 1ull << bits);
+}
+
+/* Clusters for `len` bytes in a row: *host.  What is free in the file, and in the old
+ * state: neither may be written over, nor a table whose count says that it is not
+ * there. */
 static int alloc(struct snap *s, uint64_t len, uint64_t *host)
 {
 	unsigned bits = s->k.im.d.cluster_bits;
@@ -177,12 +200,13 @@ static int alloc(struct snap *s, uint64_t len, uint64_t *host)
 
 	*host = 0;
 	for (uint64_t i = 1; n && i < s->k.clusters; i++) {
-		run = s->k.have[i] || s->old[i] ? 0 : run + 1;
+		run = is_free(s, i) ? run + 1 : 0;
 		if (run < n)
 			continue;
 		*host = (i + 1 - n) << bits;
 		for (uint64_t c = i + 1 - n; c <= i; c++)
 			s->k.have[c] = 1;
+		qcow2_check_fix(&s->k, *host, n << bits);
 		return 0;
 	}
 	return n ? -ENOSPC : 0;
@@ -209,6 +233,27 @@ static int add_blocks(struct snap *s)
 		i = 0;			/* the block may be in need of one too */
 	}
 	return 0;
+}
+
+/* All references are counted that come; those that go are counted from here on, to
+ * be written later. */
+static int counted_more(struct snap *s)
+{
+	size_t bytes = (s->k.clusters + 1) * sizeof(*s->other);
+
+	s->other = malloc(bytes);
+	if (!s->other)
+		return -ENOMEM;
+	memcpy(s->other, s->k.have, bytes);
+	return 0;
+}
+
+static void other_counts(struct snap *s)
+{
+	uint32_t *t = s->k.have;
+
+	s->k.have = s->other;
+	s->other = t;
 }
 
 /* Writing. */
@@ -402,7 +447,13 @@ static int create(struct snap *s, const char *name, const uint64_t *l1)
 	if (!err)
 		err = add_blocks(s);
 	if (!err)
-		err = write_length(s);
+		err = counted_more(s);
+	if (!err)
+		err = drop_table(s);
+	if (err)
+		goto out;
+	other_counts(s);
+	err = write_length(s);
 	if (!err)
 		err = write_l1(s, l1_at, l1, h->l1_entries);
 	if (!err)
@@ -413,10 +464,10 @@ static int create(struct snap *s, const char *name, const uint64_t *l1)
 		err = write_flags(s);
 	if (!err)
 		err = point_to_table(s, h->snapshots + 1, table_at);
-	if (!err)
-		err = drop_table(s);
+	other_counts(s);
 	if (!err)
 		err = write_counts(s);
+out:
 	free(table);
 	return err;
 }
@@ -432,23 +483,29 @@ static int delete(struct snap *s, const struct qcow2_snapshot *t)
 	if (!err)
 		err = add_blocks(s);
 	if (!err)
-		err = write_length(s);
-	if (!err && len)
-		err = qcow2_image_write(&s->k.im, table_at, table, len);
-	if (!err)
-		err = write_counts(s);
-	if (!err)
-		err = point_to_table(s, s->k.im.h.snapshots - 1, table_at);
+		err = counted_more(s);
 	if (!err)
 		err = drop_table(s);
 	if (!err)
 		err = count_tree(s, l1, t->l1_entries, -1);
 	if (!err && t->l1_entries)
 		err = count(s, t->l1_offset, t->l1_entries * 8ull, -1);
+	if (err)
+		goto out;
+	other_counts(s);
+	err = write_length(s);
+	if (!err && len)
+		err = qcow2_image_write(&s->k.im, table_at, table, len);
+	if (!err)
+		err = write_counts(s);
+	if (!err)
+		err = point_to_table(s, s->k.im.h.snapshots - 1, table_at);
+	other_counts(s);
 	if (!err)
 		err = write_counts(s);
 	if (!err)
 		err = write_flags(s);
+out:
 	free(l1);
 	free(table);
 	return err;
@@ -503,21 +560,27 @@ static int apply(struct snap *s, const struct qcow2_snapshot *t, const uint64_t 
 	if (!err)
 		err = add_blocks(s);
 	if (!err)
-		err = write_length(s);
+		err = counted_more(s);
+	if (!err)
+		err = count_tree(s, l1, was.l1_entries, -1);
+	if (!err && was.l1_entries)
+		err = count(s, was.l1_offset, was.l1_entries * 8ull, -1);
+	if (err)
+		goto out;
+	other_counts(s);
+	err = write_length(s);
 	if (!err)
 		err = write_l1(s, host, new, n);
 	if (!err)
 		err = write_counts(s);
 	if (!err)
 		err = point_to_l1(s, size, (uint32_t)n, host);
-	if (!err)
-		err = count_tree(s, l1, was.l1_entries, -1);
-	if (!err && was.l1_entries)
-		err = count(s, was.l1_offset, was.l1_entries * 8ull, -1);
+	other_counts(s);
 	if (!err)
 		err = write_counts(s);
 	if (!err)
 		err = write_flags(s);
+out:
 	free(new);
 	return err;
 }
@@ -587,14 +650,14 @@ int qcow2_snap(struct td_node *store, enum td_snap_op op, const char *name)
 		td_err(store, "a snapshot's name has 1 to %u bytes", QCOW2_NAME_MAX);
 		return -EINVAL;
 	}
-	/* The second time with a larger refcount table; nothing was written the
+	/* The second time with a larger refcount table, if nothing was written the
 	 * first time. */
 	for (int i = 0; i < 2; i++) {
 		err = qcow2_image_load(store, 0, &s.k.im);
 		if (err)
 			return err;
 		err = run(&s, op, name);
-		if (err != -ENOSPC || s.told || i || !s.k.reft)
+		if (err != -ENOSPC || s.told || s.other || i || !s.k.reft)
 			break;
 		err = grow(&s);
 		if (err)

@@ -37,15 +37,34 @@ done
 cp v3.base bitmap.base
 qemu-img bitmap --add -g 64k --enable bitmap.base b0 || fail bitmap
 qemu-io -f qcow2 -c 'write -q 3M 300k' bitmap.base || fail qemu-io
+printf secret >key
+tap-img create -q -f qcow2 -o encrypt.format=luks,encrypt.iter-time=10 --key-file key \
+	luks.base 24M || fail "create luks"
+opts_of() { echo --object secret,id=s,file=key --image-opts \
+	"driver=qcow2,file.filename=$1,encrypt.key-secret=s"; }
+# shellcheck disable=SC2046
+qemu-io -c 'write -q -P 1 0 1M' $(opts_of luks.base) >/dev/null || fail "qemu-io luks"
 images=$(ls ./*.base)
 each=${IMAGE_ROUNDS:+999}
 
-# result PROGRAM FILE ARGS...: status and numbers, in one line
+# check PROGRAM FILE ARGS...: QEMU wants the key even for that.
+check()
+{
+	local prog=$1 file=$2
+	shift 2
+	if [ "$prog$base" = qemu-img./luks.base ]; then
+		# shellcheck disable=SC2046
+		qemu-img check "$@" $(opts_of "$file")
+	else
+		"$prog" check "$@" -f qcow2 "$file"
+	fi
+}
+
+# result PROGRAM FILE: status and numbers, in one line
 result()
 {
 	local prog=$1 rc
-	shift
-	"$prog" check --output=json -f qcow2 "$@" >"$prog.json" 2>"$prog.err"
+	check "$prog" "$2" --output=json >"$prog.json" 2>"$prog.err"
 	rc=$?
 	[ -s "$prog.json" ] && jq -c "[$rc, .corruptions, .leaks, (.\"check-errors\" > 0),
 		.\"image-end-offset\", .\"total-clusters\", .\"allocated-clusters\",
@@ -56,17 +75,17 @@ result()
 count=0 refused=0
 for kind in $(python3 "$damage" list); do
 	left=${each:-3}
-	for f in $(shuf -e $images --random-source=<(yes $SEED)); do
+	for base in $(shuf -e $images --random-source=<(yes $SEED)); do
 		[ $((left--)) -gt 0 ] || break
 		for ((i = 0; i < ${IMAGE_ROUNDS:-1}; i++)); do
-			cp "$f" x.qcow2
+			cp "$base" x.qcow2
 			what=$(python3 "$damage" x.qcow2 "$kind" $((SEED + i)))
 			case $? in
 			0) ;;
 			3) left=$((left + 1)); continue 2 ;;
-			*) fail "$kind $f: $what" ;;
+			*) fail "$kind $base: $what" ;;
 			esac
-			where="$f, $kind, seed $((SEED + i)): $what"
+			where="$base, $kind, seed $((SEED + i)): $what"
 			q=$(result qemu-img x.qcow2)
 			t=$(result tap-img x.qcow2)
 			count=$((count + 1))
@@ -82,11 +101,11 @@ tap-img  $t: $(head -n 5 tap-img.err)"
 			for how in leaks all; do
 				cp x.qcow2 q.qcow2
 				cp x.qcow2 t.qcow2
-				qemu-img check -q -r $how -f qcow2 q.qcow2 >/dev/null 2>&1
-				tap-img check -q -r $how -f qcow2 t.qcow2 >/dev/null 2>t.err
+				check qemu-img q.qcow2 -q -r $how >/dev/null 2>&1
+				check tap-img t.qcow2 -q -r $how >/dev/null 2>t.err
 				tr=$?
-				q=$(qemu-img check -q -f qcow2 q.qcow2 2>/dev/null; echo $?)
-				t=$(qemu-img check -q -f qcow2 t.qcow2 2>qt.err; echo $?)
+				q=$(check qemu-img q.qcow2 -q 2>/dev/null; echo $?)
+				t=$(check qemu-img t.qcow2 -q 2>qt.err; echo $?)
 				[ "$t" = $tr ] || fail "$where: -r $how says $tr, qemu-img $t:
 $(cat qt.err)"
 				case $q$t in
@@ -99,7 +118,8 @@ $(cat t.err qt.err)" ;;
 	done
 done
 # A bitmap whose table is at no cluster's start: QEMU does not even open that.
-cp bitmap.base x.qcow2
+base=bitmap.base
+cp $base x.qcow2
 python3 - x.qcow2 <<'END' || fail "no bitmap to damage"
 import struct, sys
 with open(sys.argv[1], 'r+b') as f:

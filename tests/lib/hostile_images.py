@@ -6,18 +6,21 @@
 DIR has the good images that hostile-images.sh makes.  For each bad one a line, its
 fields parted by tabs:
 
-    NAME  SPEC  FILES  OUTCOME  WORDS  KEEP
+    NAME  SPEC  FILES  OUTCOME  WORDS  KEEP  FIXED
 
 OUTCOME is
     refuse   it is not opened, with a message that has WORDS (a regular expression)
     ro       it is opened read-only alone; else as refuse
     ro-bad   the same, and something cannot be read
     runs     it may be opened or refused; whatever is asked of it then is answered
+    errors   it runs, and something cannot be read, with a message
     corrupt  it runs, and when it has been used it is marked as corrupt
     good     it is opened, and nothing fails
 KEEP: OFFSET+LENGTH of bytes of the file that no guest may change, or "-"
 (of the image's own, where it points to: the first entry of each table).
+FIXED: the same, of bytes that no repair may change either.
 """
+import hashlib
 import os
 import struct
 import sys
@@ -94,18 +97,20 @@ class Image:
 CASES = []
 
 
-def case(name, base, outcome, words='.', poke=None, keep=(), spec=None, files=()):
+def case(name, base, outcome, words='.', poke=None, keep=(), spec=None, files=(), fixed=()):
     i = Image(base)
     i.fmt = base.split('.')[-1]
     if poke:
         poke(i)
     path = os.path.join(DIR, 'bad-' + name)
     open(path, 'wb').write(i.b)
-    keep = [k(i) if callable(k) else k for k in keep]
-    k = ' '.join('%d+%d' % x for x in keep) or '-'
+    def places(what):
+        return ' '.join('%d+%d' % (x(i) if callable(x) else x) for x in what) or '-'
+    fixed = tuple(fixed)
     spec = (spec or '%s:@' % i.fmt).replace('@', path)
     fs = ' '.join([path] + [os.path.join(DIR, f) for f in files])
-    print('\t'.join([name, spec, fs, outcome, words, k]))
+    print('\t'.join([name, spec, fs, outcome, words, places(tuple(keep) + fixed),
+                     places(fixed)]))
 
 
 def put(at, fmt, *v):
@@ -187,6 +192,14 @@ def qcow2_open():
     c('l1-too-short-for-disk', 'a.qcow2', 'refuse', 'L1|size', put(24, '>Q', 1 << 40))
     for v in (1 << 63, (1 << 64) - 1, (1 << 63) - 1):
         c('size-%x' % v, 'a.qcow2', 'refuse', '.', put(24, '>Q', v))
+    # An L1 table may have more entries than the disk needs (for the state of a machine),
+    # never fewer.
+    c('l1-one-short', 'wide.qcow2', 'refuse', 'L1', put(36, '>I', 2))
+    c('l1-one-more', 'wide.qcow2', 'good', '.', put(36, '>I', 4), META)
+    c('l1-for-vm-state', 'wide.qcow2', 'good', '.', put(36, '>I', 8192), META)
+    c('l1-for-vm-state-behind', 'wide.qcow2', 'refuse', 'L1', put(36, '>I', 1 << 22))
+    c('l1-for-vm-state-most', 'a.qcow2', 'refuse', 'L1',
+      both(put(36, '>I', 1 << 22), put(24, '>Q', (1 << 63) - 1)))
     c('size-0', 'a.qcow2', 'runs', '.', put(24, '>Q', 0))
     c('size-odd', 'a.qcow2', 'runs', '.', put(24, '>Q', 100001))
     for v in (65537, 0xffffffff):
@@ -199,6 +212,17 @@ def qcow2_open():
     c('snapshot-extra-1025', 'snap.qcow2', 'runs', '.', snap(36, '>I', 1025), META)
     c('snapshot-id', 'snap.qcow2', 'runs', '.', snap(12, '>H', 0xffff), META)
     c('snapshot-name', 'snap.qcow2', 'runs', '.', snap(14, '>H', 0xffff), META)
+    for n, at, fmt, v in [('vm-state', 40, '>Q', 1 << 63), ('vm-state-32', 32, '>I', 0xffffffff),
+                          ('disk-0', 48, '>Q', 0), ('disk-negative', 48, '>Q', 1 << 63),
+                          ('disk-most', 48, '>Q', (1 << 64) - 1), ('disk-2', 48, '>Q', 1 << 61),
+                          ('disk-other', 48, '>Q', 1 << 40), ('disk-odd', 48, '>Q', 100001),
+                          ('l1-0', 8, '>I', 0), ('l1-many', 8, '>I', 8192)]:
+        c('snapshot-says-' + n, 'snap.qcow2', 'good', '.', snap(at, fmt, v), META)
+    c('snapshot-says-l1-2', 'snap.qcow2', 'good', '.',
+      both(snap(8, '>I', 0), snap(0, '>Q', 0)), META)
+    for v in (1 << 56, 1 << 60):
+        c('snapshot-l1-%x' % v, 'snap.qcow2', 'runs', '.', snap(0, '>Q', v), META)
+        c('snapshots-at-%x' % v, 'snap.qcow2', 'refuse', 'snapshot', put(64, '>Q', v))
     for v in (0x7fffffff, 0xffffffff, 0x20000000):
         c('snapshot-l1-size-%d' % v, 'snap.qcow2', 'runs', '.', snap(8, '>I', v), META)
     for n, v in {'unaligned': 65536 + 512, 'far': 1 << 62, 'negative': 1 << 63}.items():
@@ -213,6 +237,8 @@ def qcow2_open():
     c('compression-unknown', 'a.qcow2', 'refuse', 'compression',
       both(put(72, '>Q', 8), put(104, '>B', 2)))
     c('encryption-3', 'a.qcow2', 'refuse', 'encrypt', put(32, '>I', 3))
+    c('encryption-aes-with', 'a.qcow2', 'refuse', 'LUKS|encrypt', both(
+        put(32, '>I', 1), lambda i: i.add_ext(0x0537be77, struct.pack('>QQ', 65536, 65536))))
     c('encryption-luks-without', 'a.qcow2', 'refuse', 'LUKS|encrypt', put(32, '>I', 2))
     c('encryption-none-with', 'a.qcow2', 'refuse', 'LUKS|encrypt',
       lambda i: i.add_ext(0x0537be77, struct.pack('>QQ', 65536, 65536)))
@@ -290,6 +316,15 @@ def qcow2_run():
       lambda i: i.put(i.reft, '>Q', i.refb | 1), META)
     c('reftable-entry-bit-63', 'a.qcow2', 'runs', '.',
       lambda i: i.put(i.reft, '>Q', i.refb | cp), META)
+    # More than the 56 bits of a place.
+    for v in (1 << 56, 1 << 60, 1 << 62, cp):
+        c('reftable-entry-%x' % v, 'a.qcow2', 'ro', 'refcount', lambda i, v=v: i.put(
+            i.reft, '>Q', v), META)
+        c('l1-entry-%x' % v, 'a.qcow2', 'runs', '.', lambda i, v=v: i.put(
+            i.l1, '>Q', i.l2 | v), META)
+    for v in (1 << 56, 1 << 60, (1 << 61) - 512):
+        c('packed-at-%x' % v, 'tiny.qcow2', 'corrupt', '.', lambda i, v=v: i.put(
+            i.packed(), '>Q', 1 << 62 | v), META)
     c('v2-zero-bit', 'v2.qcow2', 'corrupt-v2', '.',
       lambda i: i.put(i.entry(), '>Q', i.q(i.entry()) | 1), (l1, reft))
     # Counts that lie: what is in use looks free.
@@ -320,9 +355,28 @@ def qcow2_run():
                    'highest': lambda i: (1 << x) - 1, 'end': lambda i: len(i.b) - 7}.items():
         c('packed-at-' + n, 'packed.qcow2', 'runs', '.', packed(off, 3), META)
         c('packed-long-at-' + n, 'packed.qcow2', 'runs', '.', packed(off, 255), META)
-    c('packed-rubbish', 'packed.qcow2', 'runs', '.', lambda i: i.b.__setitem__(
-        slice(i.q(i.packed()) & (1 << x) - 1, (i.q(i.packed()) & (1 << x) - 1) + 40),
-        b'\xa5' * 40), META)
+
+    def stream(i, data):
+        at = i.q(i.packed()) & (1 << x) - 1
+        i.b[at:at + len(data)] = data
+
+    def deflate(n):
+        z = zlib.compressobj(9, zlib.DEFLATED, -12)
+        return z.compress(bytes(n)) + z.flush()
+    empty = struct.pack('<IBBBBB', 0xfd2fb528, 0x20, 0, 1, 0, 0)    # a frame of no bytes
+    for n, b in ('', 'packed.qcow2'), ('zstd-', 'zstd.qcow2'):
+        c(n + 'packed-rubbish', b, 'errors', '.', lambda i: stream(i, b'\xa5' * 40), META)
+        c(n + 'packed-zeroes', b, 'errors', '.', lambda i: stream(i, bytes(40)), META)
+    for n in (0, 1, 512, 65535):
+        c('packed-short-%d' % n, 'packed.qcow2', 'errors', '.',
+          lambda i, n=n: stream(i, deflate(n)), META)
+    c('packed-bomb', 'packed.qcow2', 'runs', '.', both(
+        packed(lambda i: i.q(i.packed()) & (1 << x) - 1, 200),
+        lambda i: stream(i, deflate(1 << 24))), META)
+    c('zstd-packed-empty', 'zstd.qcow2', 'errors', '.', lambda i: stream(i, empty), META)
+    c('zstd-packed-many-empty', 'zstd.qcow2', 'errors', '.', lambda i: stream(i, empty * 50), META)
+    c('zstd-packed-as-deflate', 'zstd.qcow2', 'errors', '.', both(
+        put(72, '>Q', 0), put(104, '>B', 0)), META)
     c('packed-copied', 'packed.qcow2', 'runs', '.',
       lambda i: i.put(i.packed(), '>Q', i.q(i.packed()) | cp), META)
     c('packed-count-0', 'packed.qcow2', 'runs', '.',
@@ -364,9 +418,45 @@ def qcow2_run():
                           ('table-long', 8, '>I', 0xffffffff)]:
         c('bitmap-' + n, 'bitmap.qcow2', 'good', '.',
           lambda i, at=at, fmt=fmt, v=v: i.put(dir_(i) + at, fmt, v), META)
+    # The bits themselves.
+    def bits(i):
+        return i.q(map_(i)) & OFF
+    data = (lambda i: (bits(i), 512),)
+    both_ = data + ((lambda i: (map_(i), 8)),)
+    c('bits-good', 'bits.qcow2', 'good', '.', None, META, fixed=both_)
+    c('l2-entry-bits', 'bits.qcow2', 'corrupt', 'damaged',
+      lambda i: i.put(i.entry(), '>Q', bits(i) | cp), META, fixed=both_)
+    c('l2-entry-not-copied-bits', 'bits.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.entry(), '>Q', bits(i)), META, fixed=both_)
+    c('l2-entry-bits-table', 'bits.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.entry(), '>Q', map_(i) | cp), META, fixed=both_)
+    c('packed-entry-bits', 'bits.qcow2', 'corrupt', '.',
+      lambda i: i.put(i.entry(), '>Q', 1 << 62 | bits(i)), META, fixed=both_)
+    c('l1-entry-bits', 'bits.qcow2', 'runs', '.',
+      lambda i: i.put(i.l1, '>Q', bits(i) | cp), META, fixed=both_)
+    c('l1-entry-bits-table', 'bits.qcow2', 'runs', '.',
+      lambda i: i.put(i.l1, '>Q', map_(i) | cp), META, fixed=both_)
+    c('count-0-of-bits', 'bits.qcow2', 'good', '.', lambda i: i.count(bits(i), 0), META,
+      fixed=both_)
+    c('dirty-l2-entry-bits', 'bits.qcow2', 'corrupt', '.', both(
+        put(72, '>Q', 1), lambda i: i.put(i.entry(), '>Q', bits(i) | cp)), META, fixed=both_)
+    c('dirty-count-0-of-bits', 'bits.qcow2', 'good', '.', both(
+        put(72, '>Q', 1), lambda i: i.count(bits(i), 0)), META, fixed=both_)
+    for n, v in {'far': 1 << 50, 'highest': OFF & ~0xffff, 'unaligned': 66048, 'low-bits': 65536 | 2,
+                 'high-bits': 65536 | 1 << 62}.items():
+        c('bits-' + n, 'bits.qcow2', 'good', '.',
+          lambda i, v=v: i.put(map_(i), '>Q', v), META)
+        c('dirty-bits-' + n, 'bits.qcow2', 'ro', '.', both(
+            put(72, '>Q', 1), lambda i, v=v: i.put(map_(i), '>Q', v)), META)
+    c('bits-are-l1', 'bits.qcow2', 'ro', 'same place',
+      lambda i: i.put(map_(i), '>Q', i.l1), META)
+    c('bits-are-l2', 'bits.qcow2', 'ro', 'same place',
+      lambda i: i.put(map_(i), '>Q', i.l2), META)
+    c('bits-are-data', 'bits.qcow2', 'runs', '.',
+      lambda i: i.put(map_(i), '>Q', i.q(i.entry()) & OFF), META)
     c('bitmap-table-is-l1', 'bitmap.qcow2', 'ro', 'same place',
       lambda i: i.put(dir_(i), '>Q', i.l1), META)
-    c('dirty-bitmap-table-far', 'bitmap.qcow2', 'ro', 'bitmaps are damaged', both(
+    c('dirty-bitmap-table-far', 'bitmap.qcow2', 'ro', 'bitmap', both(
         put(72, '>Q', 1), lambda i: i.put(dir_(i), '>Q', 1 << 62)), META)
 
     # An image that says that its counts are old: all is walked when it is opened.
@@ -410,8 +500,20 @@ def qcow2_luks():
         case('luks-' + name, 'luks.qcow2', outcome, words,
              lambda i: i.put(at(i) + off, fmt, *v), META)
     case('luks-good', 'luks.qcow2', 'good')
-    case('luks-l2-entry-header', 'luks.qcow2', 'corrupt', '.',
-         lambda i: i.put(i.entry(), '>Q', at(i) | 1 << 63), META + ((lambda i: (at(i), 592)),))
+    head = (lambda i: (at(i), i.q(i.ext(0x0537be77) + 16)),)
+    for n, v in {'': 1 << 63, '-not-copied': 0, '-zero': 1 << 63 | 1, '-packed': 1 << 62}.items():
+        case('luks-l2-entry-header' + n, 'luks.qcow2', 'corrupt', '.',
+             lambda i, v=v: i.put(i.entry(), '>Q', at(i) | v), META, fixed=head)
+    # What a repair would put right in a table must not be put right there.
+    for n in range(0, 4):
+        case('luks-l1-entry-header-%d' % n, 'luks.qcow2', 'runs', '.',
+             lambda i, n=n: i.put(i.l1, '>Q', at(i) + n * i.cs | 1 << 63), META, fixed=head)
+    case('luks-l1-entry-header-dirty', 'luks.qcow2', 'runs', '.', both(
+        put(72, '>Q', 1), lambda i: i.put(i.l1, '>Q', at(i) + i.cs | 1 << 63)), META, fixed=head)
+    case('luks-count-0-of-header', 'luks.qcow2', 'good', '.', lambda i: i.count(at(i), 0), META,
+         fixed=head)
+    case('luks-refblock-header', 'luks.qcow2', 'ro', 'same place',
+         lambda i: i.put(i.reft, '>Q', at(i)), META, fixed=head)
     for n in (591, 592, 65536):
         case('luks-header-of-%d' % n, 'luks.qcow2', 'refuse', 'LUKS|header', lambda i, n=n: i.put(
             i.ext(0x0537be77) + 16, '>Q', n))
@@ -430,6 +532,59 @@ def qcow2_luks():
     c('slot-in-header', 'refuse', 'outside', 248, '>I', 0)
     c('slot-over-slot', 'refuse', 'overlap', 296, '>I', 8)
     c('slot-stripes', 'refuse', 'stripes', 252, '>I', 0xffffffff)
+
+
+def luks():
+    """Whole volumes: version 1, and version 2 with its sums put right."""
+    def c(name, outcome, words, off, fmt, *v):
+        case('volume-' + name, 'v1.luks', outcome, words, lambda i: i.put(off, fmt, *v),
+             spec='luks:@')
+    case('volume-good', 'v1.luks', 'good', spec='luks:@')
+    c('magic', 'refuse', 'LUKS', 0, '>I', 0)
+    c('version-3', 'refuse', 'version', 6, '>H', 3)
+    for v in (0, 1, 7):
+        c('payload-%d' % v, 'refuse', '.', 104, '>I', v)
+    c('payload-far', 'refuse', '.', 104, '>I', 0xffffffff)
+    c('slot-far', 'refuse', 'outside', 248, '>I', 0xffffffff)
+    c('slot-stripes', 'refuse', 'stripes', 252, '>I', 0xffffffff)
+    for n in (0, 1, 591, 592, 4096):
+        case('volume-short-%d' % n, 'v1.luks', 'refuse', '.',
+             lambda i, n=n: i.b.__delitem__(slice(n, None)), spec='luks:@')
+
+    if not os.path.exists(os.path.join(DIR, 'v2.luks')):
+        return
+
+    def v2(name, old, new, words='.', outcome='refuse', poke=None):
+        def p(i):
+            for at in 0, i.get(8, '>Q'):
+                size = i.get(at + 8, '>Q')
+                text = bytes(i.b[at + 4096:at + size]).rstrip(b'\0')
+                if old not in text:
+                    raise SystemExit('no %r in %r' % (old, text))
+                i.b[at + 4096:at + size] = text.replace(old, new, 1).ljust(size - 4096, b'\0')
+                if poke:
+                    poke(i, at)
+                i.b[at + 448:at + 512] = bytes(64)
+                i.b[at + 448:at + 480] = hashlib.sha256(i.b[at:at + size]).digest()
+        case('volume2-' + name, 'v2.luks', outcome, words, p, spec='luks:@')
+    v2('good', b'{', b'{', outcome='good')
+    v2('no-json', b'{', b'x')
+    v2('deep', b'{', b'{"x":' + b'[' * 3000 + b']' * 3000 + b',')
+    v2('no-segments', b'"segments"', b'"segmentz"')
+    v2('segment-far', b'"offset":"524288"', b'"offset":"18446744073709547520"')
+    v2('segment-in-header', b'"offset":"524288"', b'"offset":"4096"')
+    v2('segment-odd', b'"offset":"524288"', b'"offset":"16777217"')
+    v2('segment-negative', b'"offset":"524288"', b'"offset":"-4096"')
+    v2('segment-wraps', b'"offset":"524288"', b'"offset":"99999999999999999999999"')
+    v2('sector-size-0', b'"sector_size":512', b'"sector_size":0')
+    v2('sector-size-3', b'"sector_size":512', b'"sector_size":513')
+    v2('requirement', b'"config":{', b'"config":{"requirements":{"mandatory":["dragons"]},',
+       'dragons|require')
+    for n, v in ('0', 0), ('odd', 5000), ('far', 1 << 62):
+        case('volume2-header-size-' + n, 'v2.luks', 'runs', '.', lambda i, v=v: (
+            i.put(i.get(8, '>Q') + 8, '>Q', v), i.put(8, '>Q', v)), spec='luks:@')
+    case('volume2-sums', 'v2.luks', 'refuse', '.', lambda i: (
+        i.put(i.get(8, '>Q') + 448, '>Q', 0), i.put(448, '>Q', 0)), spec='luks:@')
 
 
 def qcow():
@@ -520,15 +675,9 @@ def vmdk():
     def rgt(i): return i.get(rgd(i), '<I') * 512
 
     def used(i):
-        for k in range(0, 2048, 4):
-            if i.get(gt(i) + k, '<I'):
-                return k
-        raise SystemExit('nothing used')
+        return next(k for k in range(0, 2048, 4) if i.get(gt(i) + k, '<I'))
 
     def grain(f):
-        def p(i):
-            i.put(gt(i) + used(i), '<I', f(i))
-            i.put(rgt(i) + used(i), '<I', f(i))
         # both places of the same entry: the first write must not move the second
         return lambda i: (lambda k: (i.put(gt(i) + k, '<I', f(i)),
                                      i.put(rgt(i) + k, '<I', f(i))))(used(i))
@@ -541,6 +690,18 @@ def vmdk():
         c('vmdk-grain-at-' + n, 'a.vmdk', 'runs', '.', grain(f), keep)
         c('vmdk-table-at-' + n, 'a.vmdk', 'runs', '.', lambda i, f=f: (
             lambda v: (i.put(gd(i), '<I', v), i.put(rgd(i), '<I', v)))(f(i)), (head,))
+
+    # A directory that is not where the header says: what is there instead is no directory
+    # to be put right.
+    for n, at in ('rgd', 48), ('gd', 56):
+        def table(i, at=at): return gt(i) if at == 48 else rgt(i)
+
+        def second(i, table=table): return i.get(table(i) + 4, '<I') * 512 + 4096
+        for n2, outcome, f, size in [('grain', 'good', second, 4), ('table', 'runs', table, 0),
+                                     ('descriptor', 'runs', lambda i: 512, 21)]:
+            c('vmdk-%s-in-%s' % (n, n2), 'a.vmdk', outcome, '.',
+              lambda i, at=at, f=f: i.put(at, '<Q', f(i) // 512), (head,),
+              fixed=((lambda i, f=f, size=size: (f(i), size)),) if size else ())
 
     def same(i):
         k = used(i)
@@ -590,6 +751,14 @@ def vmdk():
     text('line-longer-than-extent', split + 'RW 40960 SPARSE "a.vmdk"\n', 'runs', files=('a.vmdk',))
     text('line-shorter-than-extent', split + 'RW 8 SPARSE "a.vmdk"\n', 'runs', files=('a.vmdk',))
     text('line-not-of-a-grain', split + 'RW 8191 SPARSE "a.vmdk"\n', 'runs', files=('a.vmdk',))
+    # What a file's header says that a descriptor names.
+    for n, at, v in [('descriptor-long', 36, 1 << 50), ('descriptor-far', 28, 1 << 50),
+                     ('overhead-far', 64, 1 << 50), ('capacity-far', 12, 1 << 62)]:
+        i = Image('a.vmdk')
+        i.put(at, '<Q', v)
+        open(os.path.join(DIR, 'extent-' + n), 'wb').write(i.b)
+        text('extent-' + n, split + 'RW 8192 SPARSE "extent-%s"\n' % n,
+             files=('extent-' + n,))
     text('long-line', good + 'x' * 70000 + '\n' + flat, 'runs')
     text('zero-bytes', good + '\0\0\0' + flat, 'runs')
     text('high-bytes', (good + flat).encode() + bytes(range(128, 256)), 'runs')
@@ -622,6 +791,19 @@ def stream():
     for n in (65535, 65024, 512):
         c('short-%d' % n, lambda i, n=n: packed(i, zlib.compress(bytes(n))))
     c('empty', lambda i: packed(i, zlib.compress(b'')))
+
+    # The last grain is cut by the disk's end, 3 sectors behind its start.
+    def odd(name, n, outcome):
+        def p(i):
+            at = max(i.get(gt(i) + k, '<I') for k in range(0, 2048, 4)) * 512
+            data = zlib.compress(bytes(n))
+            i.put(at + 8, '<I', len(data))
+            i.b[at + 12:] = data.ljust(-(-(len(data) + 12) // 512) * 512 - 12, b'\0')
+        case('stream-last-%d' % name, 'odd.vmdk', outcome, 'read-only', p)
+    for n in (1536, 2048, 65536):
+        odd(n, n, 'ro')
+    for n in (0, 1, 512, 1024, 1535, 1537, 2047, 65535):
+        odd(n, n, 'ro-bad')
     c('bomb', lambda i: packed(i, zlib.compress(bytes(1 << 24))), 'ro')
     for n, f in {'header': lambda i: 1, 'directory': lambda i: i.get(56, '<Q'),
                  'table': lambda i: gt(i) // 512, 'far': lambda i: 0xffffffff,
@@ -654,6 +836,7 @@ DIR = sys.argv[1]
 qcow2_open()
 qcow2_run()
 qcow2_luks()
+luks()
 if os.path.exists(os.path.join(DIR, 'a.qcow')):
     qcow()
 if os.path.exists(os.path.join(DIR, 'a.vmdk')):

@@ -177,6 +177,38 @@ def do_data_on_table(im, r):
     return "L2 entry at %#x points to the table at %#x" % (a[0], target)
 
 
+def others(im):
+    """Where tables are that few images have: snapshots', bitmaps', LUKS."""
+    out = []
+    if im.snaps:
+        out += [im.snap_at, im.u64(im.snap_at)]
+    at = 72 if im.version < 3 else struct.unpack_from(">I", im.data, 100)[0]
+    while True:
+        kind, n = struct.unpack_from(">II", im.data, at)
+        if kind == 0x0537BE77:
+            out += [im.u64(at + 8), im.u64(at + 8) + im.cs]
+        if kind == 0x23852875:
+            dir_ = im.u64(at + 24)
+            out += [dir_, im.u64(dir_), im.u64(im.u64(dir_)) & MASK]
+        if not kind:
+            return [o for o in out if o]
+        at += 8 + (n + 7) // 8 * 8
+
+
+def do_data_on_other(im, r):
+    a = pick(r, im.l2_entries(plain))
+    target = pick(r, others(im))
+    im.put(a[0], a[1] & ~MASK | target)
+    return "L2 entry at %#x points to %#x" % (a[0], target)
+
+
+def do_packed_on_other(im, r):
+    a = pick(r, im.l2_entries(plain))
+    target = pick(r, others(im))
+    im.put(a[0], PACKED | target)
+    return "L2 entry at %#x is packed, at %#x" % (a[0], target)
+
+
 def do_beyond(im, r):
     at, v = pick(r, im.l2_entries(plain))
     host = (im.clusters + r.choice([0, 1, 5, 1 << 20])) * im.cs
