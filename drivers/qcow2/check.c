@@ -86,6 +86,15 @@ static int make_anew(struct qcow2_check *k)
 	return 0;
 }
 
+/* As images of version 3 should. */
+static void check_sizes(struct qcow2_check *k)
+{
+	for (unsigned i = 0; k->im.d.v3 && k->im.snap && i < k->im.h.snapshots; i++)
+		if (k->im.snap[i].extra_len < 16)
+			QCOW2_BAD(k, "snapshot %u does not say how large its disk is",
+				  i + 1);
+}
+
 /* All is well: the image need not be told as dirty or damaged any longer. */
 static int mark_clean(struct qcow2_check *k)
 {
@@ -102,7 +111,7 @@ static int mark_clean(struct qcow2_check *k)
 
 int qcow2_check(struct td_node *store, struct td_check *c)
 {
-	struct qcow2_check k = { .c = c };
+	struct qcow2_check k = { .c = c, .read_max = UINT64_MAX };
 	int err = qcow2_image_load(store, QCOW2_FOR_REPAIR, &k.im);
 
 	if (err)
@@ -116,6 +125,7 @@ int qcow2_check(struct td_node *store, struct td_check *c)
 		err = qcow2_check_compare(&k);
 	if (!err && k.rebuild && c->fix_errors)
 		err = make_anew(&k);
+	check_sizes(&k);
 	if (!err)
 		err = qcow2_check_copied(&k);
 	if (!err)

@@ -1,4 +1,5 @@
-/* check.h - checking a qcow2 file, and repairing it.
+/* check.h - checking a qcow2 file, and repairing it; the driver counts references
+ * by it too (rebuild.c).
  *
  *   check.c         the order of things; what makes an image clean again
  *   check_walk.c    what refers to which cluster
@@ -29,6 +30,7 @@ struct qcow2_check {
 	uint64_t reft_entries;
 	bool rebuild;			/* refcounts have to be made anew */
 	uint8_t *l2;			/* room for a cluster */
+	uint64_t read_max;		/* bytes of tables that may still be read */
 };
 
 /* The whole thing.  0: it ran, and c tells; else -errno after td_err(). */

@@ -73,7 +73,7 @@ int qcow2_check_load(struct qcow2_check *k)
 int qcow2_check_mend(struct qcow2_check *k, uint64_t index, bool fresh)
 {
 	uint64_t first = index << k->im.d.block_bits, host = block_of(k, first);
-	uint64_t n = min_u64(block_entries(k), k->clusters - first);
+	uint64_t n = min_u64(block_entries(k), max_u64(k->clusters, first) - first);
 	unsigned order = k->im.d.ref_order;
 	uint8_t *block = calloc(1, qcow2_cluster(&k->im.d));
 	int err = block ? 0 : -ENOMEM;

@@ -15,6 +15,15 @@
 
 typedef unsigned long long ull;
 
+/* So many bytes of a table are going to be read. */
+static int spend(struct qcow2_check *k, uint64_t bytes)
+{
+	if (bytes > k->read_max)
+		return -EFBIG;
+	k->read_max -= bytes;
+	return 0;
+}
+
 void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
 {
 	unsigned bits = k->im.d.cluster_bits;
@@ -78,6 +87,16 @@ static void table(struct qcow2_check *k, uint64_t off, uint64_t len)
 	if (k->want)
 		qcow2_check_ref(k, off, len);
 	qcow2_check_fix(k, off, len);
+}
+
+/* One whose entries are going to be looked at. */
+static int table_of_entries(struct qcow2_check *k, uint64_t off, uint64_t entries)
+{
+	int err = spend(k, entries * 8);
+
+	if (!err)
+		table(k, off, entries * 8);
+	return err;
 }
 
 bool qcow2_check_is_l2(const struct qcow2_check *k, uint64_t host)
@@ -209,8 +228,11 @@ static int walk_l2(struct qcow2_check *k, struct tree *t, uint64_t host,
 	const struct qcow2_dims *d = &k->im.d;
 	uint64_t n = 1ull << d->l2_bits;
 	bool changed = false;
-	int err = td_blocking_read(k->im.store, host, k->l2, qcow2_cluster(d));
+	int err = spend(k, qcow2_cluster(d));
 
+	if (err)
+		return err;
+	err = td_blocking_read(k->im.store, host, k->l2, qcow2_cluster(d));
 	if (err) {
 		QCOW2_FAILED(k, "L2 table at 0x%llx cannot be read", (ull)host);
 		return 0;
@@ -271,17 +293,12 @@ static int snapshot_tables(struct qcow2_check *k)
 		QCOW2_FAILED(k, "%s", why.text);
 		return 0;
 	}
-	for (unsigned i = 0; i < k->im.h.snapshots; i++) {
-		const struct qcow2_snapshot *s = &k->im.snap[i];
-
-		if (k->im.d.v3 && s->extra_len < 16)
-			QCOW2_BAD(k, "snapshot %u does not say how large its disk is",
-				  i + 1);
-		table(k, s->l1_offset, s->l1_entries * 8ull);
-	}
+	for (unsigned i = 0; !err && i < k->im.h.snapshots; i++)
+		err = table_of_entries(k, k->im.snap[i].l1_offset,
+				       k->im.snap[i].l1_entries);
 	if (k->im.h.snapshots)
 		table(k, k->im.h.snapshots_offset, k->im.snap_len);
-	return 0;
+	return err;
 }
 
 /* Bitmaps: directory, tables, data. */
@@ -292,7 +309,9 @@ static int bitmap_tables(struct qcow2_check *k, uint64_t at, uint32_t entries)
 	uint64_t *v;
 	int err;
 
-	table(k, at, entries * 8ull);
+	err = table_of_entries(k, at, entries);
+	if (err)
+		return err;
 	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, entries * 8ull, k->bytes) ||
 	    !is_aligned(at, qcow2_cluster(&k->im.d))) {
 		QCOW2_BAD(k, "a bitmap's table, %u entries at 0x%llx", entries,
@@ -381,8 +400,9 @@ int qcow2_check_tables(struct qcow2_check *k)
 	int err;
 
 	table(k, 0, 1ull << k->im.d.cluster_bits);
-	table(k, h->l1_offset, h->l1_entries * 8ull);
-	err = snapshot_tables(k);
+	err = table_of_entries(k, h->l1_offset, h->l1_entries);
+	if (!err)
+		err = snapshot_tables(k);
 	table(k, h->crypto_offset, h->crypto_length);
 	if (!err)
 		err = bitmaps(k);

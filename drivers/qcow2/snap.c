@@ -100,7 +100,7 @@ static void unload(struct snap *s)
 	free(s->other);
 	free(s->fresh);
 	qcow2_image_free(&s->k.im);
-	s->k = (struct qcow2_check){ .c = &s->c };
+	s->k = (struct qcow2_check){ .c = &s->c, .read_max = UINT64_MAX };
 	s->old = s->other = NULL;
 	s->fresh = NULL;
 }
@@ -646,6 +646,7 @@ int qcow2_snap(struct td_node *store, enum td_snap_op op, const char *name)
 	int err = 0;
 
 	s.k.c = &s.c;
+	s.k.read_max = UINT64_MAX;
 	if (op == TD_SNAP_CREATE && (!*name || strlen(name) > QCOW2_NAME_MAX)) {
 		td_err(store, "a snapshot's name has 1 to %u bytes", QCOW2_NAME_MAX);
 		return -EINVAL;
