@@ -7,7 +7,7 @@
 # that are opened also as an operator might, with tap-img check and snapshot: what a
 # repair may not touch it does not, and what refuses has changed nothing.
 # ONLY=REGEX: those alone, with all that is said.
-# TIMEOUT: 450
+# TIMEOUT: 700
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires qemu-img qemu-io python3
