@@ -16,13 +16,17 @@
  * centuries to fill.  Nothing can be missed: an edge that came before
  * epoll_wait(2) makes it return at once.
  *
+ * Neighbours are joined (join.h) as they are given to the kernel, and not before:
+ * until then each can still be alone.
+ *
  * Where io_submit has done all of a long row of operations itself, those to come
  * are not signalled: that is a tenth of what one costs on tmpfs.  If one of them
  * goes on after the call after all, a timer looks for its end, and the row
  * begins anew.
  *
- * I1  An operation is on exactly one of: `pending`, in the kernel, or its
- *     owner's (from the moment that `done` is called).
+ * I1  An operation is on exactly one of: `pending`, in the kernel (by itself or
+ *     with the one it was joined to), or its owner's (from the moment that `done`
+ *     is called).
  * I2  inflight <= depth; the ring has at least depth entries, so the kernel
  *     never drops a completion.
  * I3  Only the loop's thread moves the ring's head.
@@ -49,6 +53,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "io/join.h"
 #include "loop/loop.h"
 
 #define AIO_RING_MAGIC 0xa10a10a1u
@@ -89,16 +94,33 @@ struct io_queue {
 	struct io_stats stats;
 };
 
-/* In a pass an operation is submitted after all that was queued before it. */
-static void queue(struct io_queue *q, struct io_op *op, io_done_fn *done)
+static void pend(struct io_queue *q, struct io_op *op)
 {
-	op->done = done;
-	op->cb.data = op;
-	op->unsignalled = false;
-	if (q->inflight + q->npending >= q->depth)
-		q->stats.waited++;
 	q->npending++;
 	list_add(&q->pending, &op->link);
+}
+
+/* In a pass an operation is submitted after all that was queued before it. */
+static void queue(struct io_queue *q, struct io_op *op, size_t bytes,
+		  io_done_fn *done)
+{
+	op->done = done;
+	op->bytes = (uint32_t)bytes;
+	op->cb.data = op;
+	op->next = NULL;
+	op->unsignalled = op->alone = false;
+	if (q->inflight + q->npending >= q->depth)
+		q->stats.waited++;
+	pend(q, op);
+}
+
+static size_t bytes_of(const struct iovec *iov, unsigned iovcnt)
+{
+	size_t sum = 0;
+
+	while (iovcnt--)
+		sum += iov[iovcnt].iov_len;
+	return sum;
 }
 
 void io_readv(struct io_queue *q, struct io_op *op, int fd,
@@ -110,7 +132,7 @@ void io_readv(struct io_queue *q, struct io_op *op, int fd,
 			      (long long)offset);
 	else
 		io_prep_preadv(&op->cb, fd, iov, (int)iovcnt, (long long)offset);
-	queue(q, op, done);
+	queue(q, op, bytes_of(iov, iovcnt), done);
 }
 
 void io_writev(struct io_queue *q, struct io_op *op, int fd,
@@ -124,13 +146,13 @@ void io_writev(struct io_queue *q, struct io_op *op, int fd,
 		io_prep_pwritev(&op->cb, fd, iov, (int)iovcnt,
 				(long long)offset);
 	op->cb.aio_rw_flags = flags;
-	queue(q, op, done);
+	queue(q, op, bytes_of(iov, iovcnt), done);
 }
 
 void io_datasync(struct io_queue *q, struct io_op *op, int fd, io_done_fn *done)
 {
 	io_prep_fdsync(&op->cb, fd);
-	queue(q, op, done);
+	queue(q, op, 0, done);
 }
 
 static bool ring_has_events(const struct io_queue *q)
@@ -141,6 +163,32 @@ static bool ring_has_events(const struct io_queue *q)
 	       q->ring->head;
 }
 
+static void end(struct io_op *op, int64_t res)
+{
+	op->res = res;
+	op->done(op, res);
+}
+
+/* What was joined: see join.h. */
+static void part(struct io_queue *q, struct io_op *first, int64_t res)
+{
+	struct io_op *next;
+	int64_t all = 0;
+
+	for (struct io_op *op = first; op; op = op->next)
+		all += op->bytes;
+	for (struct io_op *op = first; op; op = next) {
+		next = op->next;
+		op->next = NULL;
+		if (res == all) {
+			end(op, op->bytes);
+		} else {
+			op->alone = true;
+			pend(q, op);
+		}
+	}
+}
+
 static void finish(struct io_queue *q, const struct io_event *ev)
 {
 	struct io_op *op = ev->data;
@@ -149,8 +197,10 @@ static void finish(struct io_queue *q, const struct io_event *ev)
 	q->unsignalled -= op->unsignalled;
 	q->refused = false;
 	loop_in_kernel(q->loop, -1);
-	op->res = (int64_t)(long)ev->res;
-	op->done(op, op->res);
+	if (op->next)
+		part(q, op, (int64_t)(long)ev->res);
+	else
+		end(op, (int64_t)(long)ev->res);
 }
 
 /* Callbacks run from here; what they queue waits for the next submit(). */
@@ -192,6 +242,11 @@ static unsigned reap(struct io_queue *q)
 	return q->ring ? reap_ring(q) : reap_syscall(q);
 }
 
+static struct io_op *first_pending(struct io_queue *q)
+{
+	return container_of(q->pending.next, struct io_op, link);
+}
+
 static struct io_op *pop_pending(struct io_queue *q)
 {
 	struct list *e = list_pop(&q->pending);
@@ -202,12 +257,12 @@ static struct io_op *pop_pending(struct io_queue *q)
 
 /* Was this the last to complete, and since the ring's end was at `tail`? */
 static bool completed_since(const struct io_queue *q, unsigned tail,
-			    const struct iocb *cb)
+			    const struct io_op *op)
 {
 	unsigned now = __atomic_load_n(&q->ring->tail, __ATOMIC_ACQUIRE);
 
 	return now != tail &&
-	       q->ring->events[(now ? now : q->ring->nr) - 1].obj == cb;
+	       q->ring->events[(now ? now : q->ring->nr) - 1].data == op;
 }
 
 /* How many have, since then. */
@@ -224,36 +279,57 @@ static bool within_submit(const struct io_op *op)
 	return op->cb.aio_lio_opcode != IO_CMD_FDSYNC;
 }
 
-/* One io_submit(2) of at most `max` operations: how many it took, or -errno. */
+/* The next `n` of those that wait, as one. */
+static struct io_op *take(struct io_queue *q, unsigned n)
+{
+	struct io_op *first = pop_pending(q), *last = first;
+
+	while (--n) {
+		last->next = pop_pending(q);
+		last = last->next;
+		q->stats.joined++;
+	}
+	return first;
+}
+
+/* One io_submit(2) of at most `max` operations, each with those that can be joined to
+ * it: how many the kernel took, or -errno. */
 static long hand_over(struct io_queue *q, unsigned max)
 {
-	struct iocb *batch[IO_DEPTH_MAX];
 	unsigned tail = q->ring ? q->ring->tail : 0;
 	struct io_op *last = NULL;
-	long n = 0, took;
+	struct io_batch b;
+	long took;
 
+	io_batch_begin(&b);
 	list_for_each(e, &q->pending) {
 		struct io_op *op = container_of(e, struct io_op, link);
 
 		op->unsignalled = q->row == TRUST_AFTER && within_submit(op);
 		if (!op->unsignalled)
 			io_set_eventfd(&op->cb, q->wake.fd);
-		batch[n++] = &op->cb;
-		if (n == max)
+		if (b.nr && io_batch_join(&b, op))
+			continue;
+		if (b.nr == max)
 			break;
+		io_batch_add(&b, op);
 	}
-	took = io_submit(q->ctx, n, batch);
+	took = io_submit(q->ctx, (long)b.nr, b.cb);
 	q->stats.submits++;
+	if (took < 0 && took != -EAGAIN && b.ops[0] > 1) {
+		first_pending(q)->alone = true;
+		return -EINTR;	/* then it shows which of them is refused */
+	}
 	if (took <= 0)
 		return took;
-	q->immediate = q->ring && completed_since(q, tail, batch[took - 1]);
 	q->inflight += (unsigned)took;
 	loop_in_kernel(q->loop, (int)took);
-	q->stats.ops += (uint64_t)took;
 	for (long i = 0; i < took; i++) {
-		last = pop_pending(q);
+		last = take(q, b.ops[i]);
+		q->stats.ops += b.ops[i];
 		q->unsignalled += last->unsignalled;
 	}
+	q->immediate = q->ring && completed_since(q, tail, last);
 	if (q->immediate && completed(q, tail) >= took)
 		q->row = took < TRUST_AFTER - q->row ? q->row + (unsigned)took :
 						       TRUST_AFTER;

@@ -3,10 +3,11 @@
  * the completion ring that the kernel maps into the process (no system call).
  *
  * At most `depth` operations are in the kernel; the rest wait here, in order.
+ * Small ones that follow one another in a file are one operation there.
  * io_op is the caller's and belongs to the queue until `done` has run, from
  * the loop, with the bytes transferred or -errno.  Buffers, offsets and
  * lengths must suit the descriptor (O_DIRECT); a short transfer is reported as
- * such.  One thread: the loop's.
+ * such.  An array of vectors is the caller's for as long.  One thread: the loop's.
  */
 #ifndef IO_IO_H
 #define IO_IO_H
@@ -26,11 +27,14 @@ struct io_op;
 typedef void io_done_fn(struct io_op *op, int64_t res);
 
 struct io_op {
-	struct iocb cb;		/* the queue's */
-	struct list link;
 	io_done_fn *done;
 	int64_t res;
-	bool unsignalled;	/* the queue's */
+	/* The queue's: */
+	struct iocb cb;
+	struct list link;
+	struct io_op *next;	/* joined to this one (join.h) */
+	uint32_t bytes;
+	bool unsignalled, alone;
 };
 
 #define IO_DEPTH_MAX 256	/* events a queue asks the kernel for */
@@ -63,6 +67,7 @@ void io_datasync(struct io_queue *q, struct io_op *op, int fd, io_done_fn *done)
 struct io_stats {
 	uint64_t submits;	/* io_submit calls */
 	uint64_t ops;		/* operations */
+	uint64_t joined;	/* those of them that went with another */
 	uint64_t waited;	/* operations that found the queue full */
 };
 const struct io_stats *io_stats(const struct io_queue *q);

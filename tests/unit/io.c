@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -66,17 +67,22 @@ static void tear_down(struct fixture *f)
 	rig_dir_remove(f->dir);
 }
 
-static void put(struct fixture *f, struct one *o, unsigned i, bool writes, int fd)
+static void put_at(struct fixture *f, struct one *o, unsigned i, bool writes, int fd,
+		   uint64_t at)
 {
 	*o = (struct one){ .f = f };
 	o->iov = (struct iovec){ mem + (i % 64) * 4096, 4096 };
 	f->left++;
 	if (writes)
-		io_writev(f->q, &o->op, fd, &o->iov, 1, i % 256 * 4096, 0,
-			  one_done);
+		io_writev(f->q, &o->op, fd, &o->iov, 1, at, 0, one_done);
 	else
-		io_readv(f->q, &o->op, fd, &o->iov, 1, i % 256 * 4096,
-			 one_done);
+		io_readv(f->q, &o->op, fd, &o->iov, 1, at, one_done);
+}
+
+/* None follows another in the file. */
+static void put(struct fixture *f, struct one *o, unsigned i, bool writes, int fd)
+{
+	put_at(f, o, i, writes, fd, i * 7 % 256 * 4096);
 }
 
 static void a_pass_in_few_io_submits(void **state)
@@ -129,9 +135,9 @@ static void one_io_submit_where_it_does_the_work(void **state)
 		/* The same operation again, as it comes out of a pool: what the
 		 * ring says of its last life does not count. */
 		assert_true(completed_since(f.q, f.q->ring->tail - 1,
-					    &ops[63].op.cb));
+					    &ops[63].op));
 		assert_false(completed_since(f.q, f.q->ring->tail,
-					     &ops[63].op.cb));
+					     &ops[63].op));
 	}
 	tear_down(&f);
 }
@@ -229,6 +235,135 @@ static void what_is_refused_fails_alone(void **state)
 	}
 }
 
+/* 64 pages in a row: two operations of 128 KiB. */
+static void neighbours_are_joined(void **state)
+{
+	static struct one ops[64];
+	struct fixture f;
+
+	(void)state;
+	for (int ring = 0; ring < 2; ring++) {
+		set_up(&f, 64, ring, true);
+		for (unsigned i = 0; i < 64; i++) {
+			memset(mem + i * 4096, (int)i + 1, 4096);
+			put_at(&f, &ops[i], i, true, f.fd, i * 4096);
+		}
+		loop_run(f.loop);
+		assert_int_equal(io_stats(f.q)->joined, 62);
+		assert_int_equal(io_stats(f.q)->ops, 64);
+		memset(mem, 0, sizeof(mem));
+		for (unsigned i = 0; i < 64; i++)
+			put_at(&f, &ops[i], i, false, f.fd, i * 4096);
+		loop_run(f.loop);
+		assert_int_equal(io_stats(f.q)->joined, 124);
+		for (unsigned i = 0; i < 64; i++) {
+			assert_true(ops[i].res == 4096 && ops[i].calls == 1);
+			assert_true(mem[i * 4096] == (char)(i + 1) &&
+				    mem[i * 4096 + 4095] == (char)(i + 1));
+		}
+		tear_down(&f);
+	}
+}
+
+/* Vectors of any number, in the order of the file. */
+static void vectors_are_joined(void **state)
+{
+	static const unsigned cut[] = { 1, 3, 8, 2 };	/* in pieces */
+	struct one ops[4];
+	struct iovec iov[4][8];
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, 8, true, true);
+	for (unsigned i = 0; i < sizeof(mem); i += 512)
+		memset(mem + i, (int)(i / 512) + 1, 512);
+	assert_int_equal(pwrite(f.fd, mem, 32 * 512, 4096), 32 * 512);
+	memset(mem, 0, sizeof(mem));
+	for (unsigned i = 0, from = 0; i < 4; i++) {
+		for (unsigned k = 0; k < cut[i]; k++)	/* scattered */
+			iov[i][k] = (struct iovec){ mem + (from + k) * 1024, 512 };
+		ops[i] = (struct one){ .f = &f };
+		f.left++;
+		io_readv(f.q, &ops[i].op, f.fd, iov[i], cut[i], 4096 + from * 512,
+			 one_done);
+		from += cut[i];
+	}
+	loop_run(f.loop);
+	assert_int_equal(io_stats(f.q)->joined, 3);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(ops[i].res, cut[i] * 512);
+	for (unsigned k = 0; k < 14; k++)
+		assert_true(mem[k * 1024] == (char)(k + 1) && !mem[k * 1024 + 512]);
+	tear_down(&f);
+}
+
+static void strangers_are_not_joined(void **state)
+{
+	struct one ops[8];
+	struct fixture f;
+	int fd;
+
+	(void)state;
+	set_up(&f, 8, true, true);
+	fd = dup(f.fd);
+	put_at(&f, &ops[0], 0, true, f.fd, 0);
+	put_at(&f, &ops[1], 1, false, f.fd, 4096);	/* reads */
+	put_at(&f, &ops[2], 2, false, f.fd, 3 * 4096);	/* a gap */
+	put_at(&f, &ops[3], 3, false, fd, 4 * 4096);	/* elsewhere */
+	ops[4] = (struct one){ .f = &f, .iov = { mem, 64 << 10 } };
+	io_readv(f.q, &ops[4].op, fd, &ops[4].iov, 1, 5 * 4096, one_done);
+	put_at(&f, &ops[5], 5, false, fd, 21 * 4096);	/* large, and after it */
+	put_at(&f, &ops[6], 6, true, fd, 22 * 4096);
+	ops[7] = (struct one){ .f = &f, .iov = { mem, 4096 } };
+	io_writev(f.q, &ops[7].op, fd, &ops[7].iov, 1, 23 * 4096, RWF_DSYNC,
+		  one_done);
+	f.left += 2;
+	loop_run(f.loop);
+	assert_int_equal(io_stats(f.q)->joined, 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(ops[i].res, i == 4 ? 64 << 10 : 4096);
+	close(fd);
+	tear_down(&f);
+}
+
+/* The end of the file; what the kernel finds out at once, and what it finds later:
+ * each is told of its own. */
+static void joined_and_failed_each_by_itself(void **state)
+{
+	char *none = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *const bad[] = { (void *)-4096l, none };
+	static struct one ops[16];
+	struct fixture f;
+
+	(void)state;
+	for (int ring = 0; ring < 2; ring++) {
+		set_up(&f, 8, ring, true);
+		for (unsigned i = 0; i < 16; i++)
+			put_at(&f, &ops[i], i, false, f.fd, MiB - 10 * 4096 + i * 4096);
+		loop_run(f.loop);
+		for (unsigned i = 0; i < 16; i++) {
+			assert_int_equal(ops[i].res, i < 10 ? 4096 : 0);
+			assert_int_equal(ops[i].calls, 1);
+		}
+		assert_true(io_stats(f.q)->joined > 0);
+		for (unsigned k = 0; k < 2 && !RUNNING_ON_VALGRIND; k++) {
+			for (unsigned i = 0; i < 16; i++) {
+				put_at(&f, &ops[i], i, i & 8, f.fd, i * 4096);
+				if (i % 8 == 5)
+					ops[i].op.cb.u.c.buf = bad[k];
+			}
+			loop_run(f.loop);
+			for (unsigned i = 0; i < 16; i++) {
+				assert_int_equal(ops[i].res,
+						 i % 8 == 5 ? -EFAULT : 4096);
+				assert_int_equal(ops[i].calls, 1);
+			}
+		}
+		tear_down(&f);
+	}
+	munmap(none, 4096);
+}
+
 static void more_than_fits_waits(void **state)
 {
 	static const unsigned depths[] = { IO_DEPTH_MIN, 100, IO_DEPTH_MAX };
@@ -281,7 +416,7 @@ static void again_done(struct io_op *op, int64_t res)
 	assert_int_equal(res, 4096);
 	if (++rounds < 20000) {
 		io_readv(o->f->q, op, o->f->fd, &o->iov, 1,
-			 rounds % 256 * 4096, again_done);
+			 rounds * 7 % 256 * 4096, again_done);
 		return;
 	}
 	if (!--o->f->left)
@@ -384,6 +519,10 @@ int main(void)
 		cmocka_unit_test(not_signalled_where_it_does_the_work),
 		cmocka_unit_test(an_unsignalled_end_is_found),
 		cmocka_unit_test(what_is_refused_fails_alone),
+		cmocka_unit_test(neighbours_are_joined),
+		cmocka_unit_test(vectors_are_joined),
+		cmocka_unit_test(strangers_are_not_joined),
+		cmocka_unit_test(joined_and_failed_each_by_itself),
 		cmocka_unit_test(more_than_fits_waits),
 		cmocka_unit_test(datasync_and_dsync_complete),
 		cmocka_unit_test(callbacks_queue_more),
