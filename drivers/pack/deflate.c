@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "pack/noise.h"
 #include "pack/thread.h"
 #include "sparse/sparse.h"
 
@@ -97,9 +98,12 @@ static int unpack(const void *in, size_t in_len, void *out, size_t out_len,
 
 static size_t pack(const void *in, size_t len, void *out)
 {
-	z_stream *z = deflater();
+	z_stream *z;
 
 	ASSERT(len && len <= UINT32_MAX);
+	if (pack_is_noise(in, len))
+		return 0;
+	z = deflater();
 	if (!z)
 		return 0;
 	z->next_in = (Bytef *)in;

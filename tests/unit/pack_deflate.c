@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "drv_rig.h"
 #include "pack/deflate.h"
+#include "pack/noise.h"
 #include "sparse/sparse.h"
 
 #define CLUSTER (64 * KiB)
@@ -51,6 +52,53 @@ static void what_does_not_get_smaller_is_not_packed(void **state)
 	(void)state;
 	fill(CLUSTER);
 	assert_int_equal(pack_deflate.pack(plain, CLUSTER, packed), 0);
+}
+
+/* By zlib itself, at its best. */
+static size_t smallest(void)
+{
+	z_stream z = { .next_in = plain, .avail_in = CLUSTER, .next_out = packed,
+		       .avail_out = sizeof(packed) };
+
+	assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY),
+			 Z_OK);
+	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+	assert_int_equal(deflateEnd(&z), Z_OK);
+	return z.total_out;
+}
+
+/* Random bytes in which more and more is repeated, or zero, or never above 200. */
+static void what_is_taken_for_noise_would_hardly_get_smaller(void **state)
+{
+	unsigned noise = 0, other = 0;
+
+	(void)state;
+	for (unsigned part = 0; part <= 32; part++) {
+		for (unsigned way = 0; way < 3; way++) {
+			fill(CLUSTER);
+			for (unsigned at = 2048; at < CLUSTER; at += 2048) {
+				if (way == 0)
+					memcpy(plain + at, plain + at - 2000, part * 16);
+				else if (way == 1)
+					memset(plain + at, 0, part * 16);
+				for (unsigned i = 0; way == 2 && i < part * 64; i++)
+					plain[at + i - 2048] %= 200;
+			}
+			if (pack_is_noise(plain, CLUSTER)) {
+				noise++;
+				assert_in_range(smallest(), CLUSTER * 49 / 50, 2 * CLUSTER);
+			} else {
+				other++;
+				assert_true(part > 0);
+			}
+		}
+	}
+	assert_in_range(noise, 3, 40);
+	assert_in_range(other, 40, 96);
+	memset(plain, 'x', CLUSTER);
+	assert_false(pack_is_noise(plain, CLUSTER));
+	assert_false(pack_is_noise(plain, 512));
+	assert_false(pack_is_noise(plain, 0));
 }
 
 static void short_and_broken_streams_are_errors(void **state)
@@ -99,6 +147,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_goes_in_comes_out),
 		cmocka_unit_test(what_does_not_get_smaller_is_not_packed),
+		cmocka_unit_test(what_is_taken_for_noise_would_hardly_get_smaller),
 		cmocka_unit_test(short_and_broken_streams_are_errors),
 		cmocka_unit_test(larger_windows_and_zlib_headers_are_read),
 	};
