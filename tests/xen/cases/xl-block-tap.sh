@@ -24,8 +24,12 @@ must "disk xvdc && guestio write /dev/xvdc 3 && guestio verify /dev/xvdc 3"
 xl block-detach x xvdc || fail "block-detach"
 must "nodisk xvdc"
 # xentop's numbers are those of tapdisk
-TERM=linux timeout 20 xentop -b -i 1 -x >top 2>&1
-grep -E 'VBD Tapdisk3 +51712 .*WR: *[1-9]' top || fail "xentop shows: $(grep VBD top)"
+shown()
+{
+	TERM=linux timeout 60 xentop -b -i 1 -x >top 2>&1
+	grep -E 'VBD Tapdisk3 +51712 .*WR: *[1-9]' top
+}
+wait_for 10 shown || fail "xentop shows: $(grep VBD top)"
 xl block-attach x "$(tap xvdd "$T/none.img")" >err 2>&1 && fail "attached what is not there"
 grep -q "none.img" err || fail "xl does not say why: $(cat err)"
 xl block-detach x xvdd >/dev/null 2>&1
