@@ -122,13 +122,17 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(TESTLIB) $(TAPDISK) $(DRV) $(RING_A) 
 # that knows a longer form of itself takes it from LONG=1, ROUNDS or IMAGE_ROUNDS
 # (power cuts and damage of images); the matrix of formats is whole, or as much of it
 # as MATRIX_SECONDS allow.
-LONG_SH := $(sort $(shell grep -lsE 'ROUNDS|LONG' $(FUNC_SH)))
+# Those that take longest come first: none is left to run by itself at the end.
+LONG_FIRST := $(patsubst %,tests/%.sh,interop/matrix interop/tap-img-check crash/power-cut \
+	interop/nbd-random func/redo crash/kill-disk)
+LONG_SH := $(LONG_FIRST) $(sort $(filter-out $(LONG_FIRST),$(shell \
+	grep -lsE 'ROUNDS|LONG' $(FUNC_SH))))
 ROUNDS ?= 100
 IMAGE_ROUNDS ?= 20
 MATRIX_SECONDS ?=
 OPS ?= 150000
 check-long: tests
 	@LONG=1 ROUNDS=$(ROUNDS) IMAGE_ROUNDS=$(IMAGE_ROUNDS) \
-		MATRIX_SECONDS=$(MATRIX_SECONDS) OPS=$(OPS) $(TEST_ENV) $(RUN_TESTS) -j 1 -t 3600 $(LONG_SH) \
+		MATRIX_SECONDS=$(MATRIX_SECONDS) OPS=$(OPS) $(TEST_ENV) $(RUN_TESTS) -t 3600 $(LONG_SH) \
 		'demo::tools/demo' \
-		'bench::$(MAKE) bench BENCH_ARGS="--quick --no-scale --claims --size 256 --only sleeping"'
+		'bench:alone:$(MAKE) bench BENCH_ARGS="--quick --no-scale --claims --size 256 --only sleeping"'
