@@ -28,11 +28,14 @@ $(BUILD)/hostxen/xenstored.so: tests/lib/hostxen/xenstored.c
 	$(if $(Q),@echo '  LINK  $@')
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $< -ldl
 
+# One more at a time than there are processors: scripts sleep a lot.
+JOBS := $(shell expr `nproc` + 1)
+
 # All that the tests need, built.
 tests: all $(UNIT) $(FUNC) $(CRASH) $(HOSTXEN) $(if $(SAN),,$(GUESTIO) $(HOSTFRONT))
 
 check: tests
-	@$(TEST_ENV) $(RUN_TESTS) tests/headers.sh tests/docs.sh \
+	@$(TEST_ENV) $(RUN_TESTS) -j $(JOBS) tests/headers.sh tests/docs.sh \
 		$(UNIT) $(FUNC_ALONE) $(FUNC_SH)
 
 # make check-func T='tests/func/a.sh tests/interop/b.sh': some of them.
@@ -63,7 +66,7 @@ SAN_UNIT = $(if $(filter thread,$(SAN)),$(filter-out $(addprefix %/,$(IMAGES)),$
 SAN_SH = $(if $(filter thread,$(SAN)),$(filter tests/func/%,$(FUNC_SH)),$(FUNC_SH))
 .PHONY: check-san
 check-san: tests
-	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -t 900 $(SAN_UNIT) $(FUNC_ALONE) $(SAN_SH)
+	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -j $(JOBS) -t 1200 $(SAN_UNIT) $(FUNC_ALONE) $(SAN_SH)
 
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full \
 	--errors-for-leak-kinds=definite \
