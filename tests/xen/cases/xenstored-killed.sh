@@ -8,7 +8,6 @@ start_ctl
 attach xvdb "aio:$T/a.img"
 MINOR=0
 must "load_begin /dev/xvdb 100000 4"
-sleep 1
 # Without it: send asks for it each time.
 tty=$(xenstore-read "/local/domain/$DOM/console/tty")
 send()
@@ -21,14 +20,15 @@ kill -KILL "$(pidof xenstored)"
 ended() { grep -q "the connection has ended" $CTL_LOG; }
 wait_for 10 ended || fail "unnoticed"
 must gap >/dev/null
+taken_up() { [ "$(grep -c 'vbd .* of domain .*, taken up' $CTL_LOG)" = "$1" ]; }
 for i in $(seq "$ROUNDS"); do
 	pid=$(pid_of_disk)
 	kill -KILL "$pid" || fail "round $i: no tapdisk $pid"
 	wait_for 20 successor "$pid" || fail "round $i: no successor of $pid: $(tap-ctl list)"
-	sleep 2
+	wait_for 20 taken_up "$i" || fail "round $i: not taken up"
+	sleep 1.2
 	must gap >/dev/null
 done
-[ "$(grep -c 'vbd .* of domain .*, taken up' $CTL_LOG)" = "$ROUNDS" ] || fail "not taken up"
 must load_end
 must calm
 [ "$(grep -c 'xenstore: connected' $CTL_LOG)" = 1 ] || fail "a connection with nobody"
