@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FRACTION_DIGITS 18	/* those behind them are less than a byte */
+
 /* Digits from *s on, which is moved behind them. */
 static int digits(const char **s, uint64_t max, uint64_t *v)
 {
@@ -39,15 +41,39 @@ int uint_parse(const char *s, uint64_t max, uint64_t *v)
 	return err;
 }
 
+/* What is behind the point, as *num / *den. */
+static void fraction(const char **s, uint64_t *num, uint64_t *den)
+{
+	const char *p = *s;
+
+	for (*num = 0, *den = 1; *p >= '0' && *p <= '9'; p++) {
+		if (p - *s >= FRACTION_DIGITS)
+			continue;
+		*num = *num * 10 + (unsigned)(*p - '0');
+		*den *= 10;
+	}
+	*s = p;
+}
+
+/* num / den of 1 << shift, to the nearest. */
+static uint64_t part_of(uint64_t num, uint64_t den, unsigned shift)
+{
+	return (uint64_t)((((unsigned __int128)num << shift) + den / 2) / den);
+}
+
 int size_parse(const char *s, uint64_t *bytes)
 {
 	static const char units[] = "kmgtpe";
 	unsigned shift = 0;
-	uint64_t n = 0;
+	uint64_t n = 0, num = 0, den = 1;
 	int err = digits(&s, UINT64_MAX, &n);
 
 	if (err == -EINVAL)
 		return err;
+	if (*s == '.') {
+		s++;
+		fraction(&s, &num, &den);
+	}
 	if (*s && *s != 'B' && *s != 'b') {
 		const char *u = strchr(units, *s | 0x20);
 
@@ -60,11 +86,14 @@ int size_parse(const char *s, uint64_t *bytes)
 	}
 	if (*s == 'B' || *s == 'b')
 		s++;
-	if (*s)
+	if (*s || (num && !shift))	/* there is no half byte */
 		return -EINVAL;
 	if (err || n > UINT64_MAX >> shift)
 		return -ERANGE;
-	*bytes = n << shift;
+	num = part_of(num, den, shift);
+	if (num > UINT64_MAX - (n << shift))
+		return -ERANGE;
+	*bytes = (n << shift) + num;
 	return 0;
 }
 

@@ -4,8 +4,9 @@
 
 #include <stdint.h>
 
-/* "512", "4k", "1M", "2G", "1T", "1P" (powers of 1024, either case, optionally
- * followed by "iB" or "B") -> bytes.  0, -EINVAL or -ERANGE. */
+/* "512", "4k", "1.5M", "2G", "1T", "1P" (powers of 1024, either case, optionally
+ * followed by "iB" or "B"; with a unit also fractions) -> bytes, the nearest number
+ * of them.  0, -EINVAL or -ERANGE. */
 int size_parse(const char *s, uint64_t *bytes);
 
 /* Decimal digits alone, up to max.  0, -EINVAL or -ERANGE. */

@@ -112,7 +112,7 @@ int arg_size(const char *what, const char *value, uint64_t *bytes)
 
 	if (!err && *bytes <= INT64_MAX)
 		return ST_OK;
-	log_err("bad %s '%s': want bytes, or a number with k, M, G, T, P or E%s",
+	log_err("bad %s '%s': want bytes, or a number (1, 1.5) with k, M, G, T, P or E%s",
 		what, value, err == -EINVAL ? "" : ", below 8 EiB");
 	return ST_FAILED;
 }
