@@ -35,7 +35,7 @@ enum td_op {
 	TD_OP_OPEN,	/* no range; after success size and limits are set */
 	TD_OP_CLOSE,	/* no range; no other request is in flight */
 	TD_OP_RESIZE,	/* length = the new size, 0 = take up what the store has
-			 * grown to; never shrinks (-ERANGE) */
+			 * grown to; never shrinks (-ERANGE) without TD_REQ_SHRINK */
 	TD_OP_NR
 };
 
@@ -47,6 +47,9 @@ enum td_req_flag {
 	TD_REQ_PACK	= 1u << 4, /* write whole clusters compressed; of tools, on
 				    * the root of a tree that is a format */
 	TD_REQ_WHERE	= 1u << 5, /* extents: also say where; of tools */
+	TD_REQ_PLACE	= 1u << 7, /* zeroes: all of it is given its space; of tools */
+	TD_REQ_SHRINK	= 1u << 6, /* resize: to a smaller size, what is behind it is
+				    * lost; of tools */
 };
 
 /* Answer of TD_OP_EXTENTS: runs that cover the range from its start.  The

@@ -1,5 +1,5 @@
 /* grow.c - space for tables while no request runs: a larger refcount table, a
- * larger L1 table.
+ * larger L1 table.  And how far the disk may be resized.
  *
  * G1  New clusters come from behind all that is in use, so their counts were 0.
  * G2  Counts, then what is counted, then the pointer to it, each on stable
@@ -426,9 +426,22 @@ int qcow2_resize(struct sparse *s, uint64_t size)
 	return 0;
 }
 
+int qcow2_shrink(struct sparse *s, uint64_t size)
+{
+	struct qcow2 *q = sparse_priv(s);
+	int err = qcow2_untear(s);
+
+	if (!err)
+		err = check_resize(s, size);
+	if (!err)
+		q->new_size = size;
+	return err;
+}
+
 int qcow2_resized(struct sparse *s)
 {
 	struct qcow2 *q = sparse_priv(s);
+	bool less = q->new_size < q->h.size;
 	uint8_t field[8];
 	int err;
 
@@ -436,5 +449,9 @@ int qcow2_resized(struct sparse *s)
 	err = qcow2_header_put(s, QCOW2_AT_SIZE, field, sizeof(field));
 	if (!err)
 		q->h.size = q->new_size;
+	if (!err && less && q->d.external && sparse_grows(s, q->data) &&
+	    sparse_psize(s, q->data, q->new_size))
+		td_warn(sparse_node(s), "the data file of %s stays as long as it is",
+			sparse_node(s)->arg);
 	return err;
 }

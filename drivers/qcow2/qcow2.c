@@ -23,6 +23,7 @@ static const struct sparse_format format = {
 	.opened		= qcow2_opened,
 	.first_write	= qcow2_first_write,
 	.resize		= qcow2_resize,
+	.shrink		= qcow2_shrink,
 	.resized	= qcow2_resized,
 	.mark_corrupt	= qcow2_mark_corrupt,
 	.map		= qcow2_map,

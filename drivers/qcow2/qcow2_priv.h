@@ -89,6 +89,7 @@ int qcow2_open(struct sparse *s);
 int qcow2_opened(struct sparse *s);
 int qcow2_first_write(struct sparse *s);
 int qcow2_resize(struct sparse *s, uint64_t size);
+int qcow2_shrink(struct sparse *s, uint64_t size);
 int qcow2_resized(struct sparse *s);
 int qcow2_mark_corrupt(struct sparse *s);
 

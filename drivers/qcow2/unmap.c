@@ -6,7 +6,9 @@
  * itself.  What cannot be said is -EOPNOTSUPP.
  *
  * A discard behaves as zeroes do: what was discarded must not show the backing
- * file's bytes.
+ * file's bytes.  What is behind the end of a disk that shrinks is forgotten instead,
+ * with the tables that have nothing else: should the disk grow again, the engine
+ * sees to it that it reads as zeroes.
  */
 #include <errno.h>
 
@@ -25,6 +27,10 @@ static int unmap_entry(const struct unmap *u, uint32_t subs, struct qcow2_entry 
 	const struct qcow2_dims *d = &u->q->d;
 	uint32_t all = qcow2_all_subs(d);
 
+	if (u->how == SPARSE_FORGET) {
+		*e = (struct qcow2_entry){ 0 };
+		return 0;
+	}
 	if (e->packed) {
 		if (subs != all)
 			return -EOPNOTSUPP;
@@ -119,7 +125,19 @@ static bool nothing_there(const struct unmap *u, uint64_t off, uint64_t len,
 	uint64_t end = (off | ((1ull << qcow2_l1_shift(&u->q->d)) - 1)) + 1;
 
 	*done = min_u64(len, end - off);
-	return !u->below;
+	return !u->below || u->how == SPARSE_FORGET;
+}
+
+/* All that the table of off maps is behind the disk's new end, and with [off, end)
+ * the last of it is forgotten. */
+static bool table_over(struct sparse *s, const struct unmap *u, uint64_t off,
+		       uint64_t end)
+{
+	uint64_t covers = 1ull << qcow2_l1_shift(&u->q->d);
+	uint64_t from = align_down(off, covers);
+
+	return u->how == SPARSE_FORGET && from >= u->q->new_size &&
+	       end == min_u64(from + covers, sparse_node(s)->size);
 }
 
 int qcow2_unmap(struct sparse *s, uint64_t off, uint64_t len,
@@ -130,8 +148,9 @@ int qcow2_unmap(struct sparse *s, uint64_t off, uint64_t len,
 	const struct unmap u = { q, how, sparse_parent(s) };
 	uint64_t cs = qcow2_cluster(d), at = align_down(off, cs), l2;
 	uint8_t old[SPARSE_SLICE], new[SPARSE_SLICE];
-	struct sparse_at a;
-	bool own, changed;
+	static const uint8_t none[8];
+	struct sparse_at a, l1;
+	bool own, changed, over;
 	unsigned n;
 	int err;
 
@@ -166,13 +185,21 @@ int qcow2_unmap(struct sparse *s, uint64_t off, uint64_t len,
 	if (err)
 		return err;
 	*done = min_u64(len, at + n * cs - off);
-	if (!changed)
+	over = table_over(s, &u, off, off + *done);
+	if (!changed && !over)
 		return 0;
-	err = sparse_room(s, 1);
+	err = over ? qcow2_l1_get(s, off, &l1, &l2, &own) : 0;
+	if (!err)
+		err = sparse_room(s, 1 + over);
 	if (err)
 		return err;
 	memcpy(old, a.p, n * d->entry);
-	sparse_put(s, &a, new, n * d->entry);
+	if (changed)
+		sparse_put(s, &a, new, n * d->entry);
 	drop_old(s, d, at, old, new, n);
+	if (over) {
+		sparse_put(s, &l1, none, sizeof(none));
+		sparse_drop_table(s, 0, l2, cs);
+	}
 	return 0;
 }

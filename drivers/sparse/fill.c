@@ -282,6 +282,34 @@ static unsigned add_kept(const struct fill *f, struct iovec *iov, uint8_t *buf,
 	return n;
 }
 
+/* Zeroes for the space's sake, where it reads as zeroes and so does what is kept: the
+ * file may reserve it, or nothing is to be done. */
+static bool only_place(const struct fill *f)
+{
+	const struct op *o = f->op;
+
+	return o->zero && o->r->flags & TD_REQ_PLACE && f->zero &&
+	       (f->old_zero || !keeps(f));
+}
+
+static bool step_place_zeroes(struct fill *f)
+{
+	struct sparse *s = f->s;
+	struct child *c;
+
+	f->step = step_link;
+	if (!(f->op->r->flags & TD_REQ_NO_HOLE))
+		return true;
+	f->step = step_write;
+	c = child_get(s, &f->task);
+	if (!c)
+		return false;
+	c->r->flags = TD_REQ_NO_HOLE;
+	child_submit(c, &s->files[f->file], TD_OP_ZEROES, f->host, f->f1 - f->f0, written,
+		     f);
+	return false;
+}
+
 /* One transfer: head, data, tail; without head and tail where fresh space has the
  * zeroes that they are. */
 static bool step_write(struct fill *f)
@@ -299,6 +327,8 @@ static bool step_write(struct fill *f)
 				 f->pos);
 	if (err)
 		return stop(f, err);
+	if (only_place(f))
+		return step_place_zeroes(f);
 	c = child_get(s, &f->task);
 	if (!c)
 		return false;

@@ -2,6 +2,14 @@
  *
  *   drain, round -> format's resize -> zeroes over what the parent would show, round
  *   -> format's resized -> they go on
+ *
+ * A smaller one, of tools:
+ *
+ *   drain, round -> format's shrink -> zeroes over the rest of the last cluster -> what is
+ *   behind it is forgotten, round, its space is free -> format's resized
+ *
+ * Space goes before the size: a power cut leaves the disk as long as it was, with some of
+ * what was to go gone, and never space of what is behind the end.
  */
 #include <errno.h>
 #include <string.h>
@@ -24,7 +32,8 @@ static void resize_end(struct sparse *s, int err)
 {
 	struct td_req *r = s->ctl;
 
-	if (err)
+	/* Of what cannot be done at all the format has told. */
+	if (err && err != -EOPNOTSUPP)
 		td_err(s->node, "cannot resize %s: %s", s->node->arg,
 		       err == -ERANGE ? "disks never shrink" : strerror(-err));
 	engine_resume(s);
@@ -33,10 +42,9 @@ static void resize_end(struct sparse *s, int err)
 
 static void settled(struct sparse *s)
 {
+	s->size = s->ctl_err ? s->old_size : s->new_size;
 	if (!s->ctl_err)
 		td_set_geometry(s->node, s->size, s->node->phys);
-	else if (s->size != s->old_size)
-		s->size = s->old_size;
 	resize_end(s, s->ctl_err);
 }
 
@@ -56,7 +64,8 @@ static void run_resized(struct worker_job *j)
 		s->ctl_err = s->format->resized(s);
 }
 
-static void grown_run(struct task *t)
+/* The tables say it, but for the size. */
+static void said_run(struct task *t)
 {
 	struct sparse *s = container_of(t, struct sparse, ctl_task);
 	int err = s->ctl_err ? s->ctl_err : life_clean(s, t);
@@ -72,12 +81,12 @@ static void grown_run(struct task *t)
 		life_run_job(s, run_resized, resized);
 }
 
-static void zeroed(struct op *o, int err)
+static void said(struct op *o, int err)
 {
 	struct sparse *s = o->s;
 
 	s->ctl_err = err;
-	s->ctl_task.run = grown_run;
+	s->ctl_task.run = said_run;
 	task_ready(s, &s->ctl_task);
 }
 
@@ -88,15 +97,66 @@ static void grown(struct worker_job *j)
 
 	cache_forget(s);
 	if (s->ctl_err || !s->parent || s->parent->size <= s->old_size) {
-		s->ctl_task.run = grown_run;
-		task_ready(s, &s->ctl_task);
+		said(&s->own_op, s->ctl_err);
 		return;
 	}
 	s->own_req = (struct td_req){
 		.op = TD_OP_ZEROES, .offset = s->old_size,
 		.length = min_u64(s->size, s->parent->size) - s->old_size,
 	};
-	op_own(&s->own_op, s, &s->own_req, zeroed);
+	op_own(&s->own_op, s, &s->own_req, said);
+}
+
+/* Smaller. */
+
+static void run_shrink(struct worker_job *j)
+{
+	struct sparse *s = container_of(j, struct sparse, job);
+
+	s->ctl_err = s->format->shrink(s, s->new_size);
+	if (!s->ctl_err && s->first != FIRST_DONE)
+		s->ctl_err = first_write_now(s);
+	if (!s->ctl_err)
+		s->first = FIRST_DONE;
+}
+
+/* From where on clusters have nothing of the smaller disk. */
+static uint64_t forgotten_from(const struct sparse *s)
+{
+	return min_u64(cluster_up(s, s->new_size), s->old_size);
+}
+
+static void tail_zeroed(struct op *o, int err)
+{
+	struct sparse *s = o->s;
+	uint64_t from = forgotten_from(s);
+
+	s->own_req = (struct td_req){
+		.op = TD_OP_DISCARD, .flags = TD_REQ_SHRINK, .offset = from,
+		.length = s->old_size - from,
+	};
+	if (err || !s->own_req.length)
+		said(o, err);
+	else
+		op_own(o, s, &s->own_req, said);
+}
+
+static void may_shrink(struct worker_job *j)
+{
+	struct sparse *s = container_of(j, struct sparse, job);
+	uint64_t end = forgotten_from(s);
+
+	cache_forget(s);
+	s->own_req = (struct td_req){
+		.op = TD_OP_ZEROES, .flags = TD_REQ_SHRINK, .offset = s->new_size,
+		.length = end - s->new_size,
+	};
+	if (s->ctl_err)
+		settled(s);
+	else if (!s->own_req.length)
+		tail_zeroed(&s->own_op, 0);
+	else
+		op_own(&s->own_op, s, &s->own_req, tail_zeroed);
 }
 
 static void resize_run(struct task *t)
@@ -116,7 +176,11 @@ static void resize_run(struct task *t)
 	}
 	s->ctl_err = 0;
 	s->old_size = s->size;
-	life_run_job(s, run_resize, grown);
+	s->own_op.s = s;
+	if (s->new_size < s->size)
+		life_run_job(s, run_shrink, may_shrink);
+	else
+		life_run_job(s, run_resize, grown);
 }
 
 void sparse_resize(struct td_node *n, struct td_req *r)
@@ -128,8 +192,13 @@ void sparse_resize(struct td_node *n, struct td_req *r)
 	s->held = true;
 	if (!r->length || r->length == s->size)
 		resize_end(s, 0);
-	else if (r->length < s->size)
+	else if (r->length < s->size && !(r->flags & TD_REQ_SHRINK))
 		resize_end(s, -ERANGE);
+	else if (r->length < s->size && !s->format->shrink) {
+		td_err(s->node, "cannot resize %s: images of its format are not made "
+		       "smaller", s->node->arg);
+		resize_end(s, -EOPNOTSUPP);
+	}
 	else if (!is_aligned(r->length, 512) || r->length > INT64_MAX)
 		resize_end(s, -EINVAL);
 	else if (s->rdonly || s->corrupt)

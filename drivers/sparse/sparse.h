@@ -97,6 +97,9 @@ enum sparse_unmap {
 				 * older than the disk's last contents */
 	SPARSE_ZEROES,		/* reads as zeroes; space is given back */
 	SPARSE_ZEROES_KEEP,	/* reads as zeroes; space stays where it can */
+	SPARSE_FORGET,		/* whole clusters behind the end that the disk is going
+				 * to have: nothing is said of them any more, and
+				 * tables of nothing else go too */
 };
 
 /* A class of tables.  `stage` is its place in a round: tables of a lower stage
@@ -143,11 +146,14 @@ struct sparse_format {
 	 * called.  Optional. */
 	int (*close)(struct sparse *s);
 	/* To size > the disk's: make room in the tables; ends with
-	 * sparse_geometry().  Optional. */
+	 * sparse_geometry().  -EOPNOTSUPP: after td_err().  Optional. */
 	int (*resize)(struct sparse *s, uint64_t size);
+	/* To a smaller size: may it be?  As resize.  unmap() with SPARSE_FORGET follows, then
+	 * resized().  Optional: its disks never shrink. */
+	int (*shrink)(struct sparse *s, uint64_t size);
 	/* What a resize has newly shown reads as zeroes now, also where a longer
-	 * backing file has something else, and is on stable storage: put the new
-	 * size into the image.  Optional. */
+	 * backing file has something else, or what it hides has been forgotten, and
+	 * that is on stable storage: put the new size into the image.  Optional. */
 	int (*resized)(struct sparse *s);
 	/* The image is damaged (sparse_corrupt()): say so in it.  Optional. */
 	int (*mark_corrupt)(struct sparse *s);
@@ -169,7 +175,8 @@ struct sparse_format {
 	 * -EOPNOTSUPP, with nothing changed: this image cannot say it of the first
 	 * unit.  The engine then has the file zero the space that is its own, or
 	 * writes zeroes; of a discard it tells the file, if that is one without
-	 * sparse_appends() (a raw data file), else forgets it.  Optional: never. */
+	 * sparse_appends() (a raw data file), else forgets it.  SPARSE_FORGET can
+	 * always be said.  Optional: never. */
 	int (*unmap)(struct sparse *s, uint64_t off, uint64_t len,
 		     enum sparse_unmap how, uint64_t *done);
 	/* Space [*host, *host + *len) of a file, whole clusters and free by all

@@ -90,7 +90,8 @@ static int by_hand(struct op *o, uint64_t len, bool *gone)
 		o->pos += x.length;
 		return 0;
 	}
-	if (reads_zero(s, &x, o->pos)) {
+	if (reads_zero(s, &x, o->pos) ||
+	    (x.kind == SPARSE_HOLE && o->r->flags & TD_REQ_SHRINK)) {
 		o->pos += x.length;
 		return 0;
 	}
@@ -134,12 +135,17 @@ static void punched(struct child *c, int err)
 	told(c, 0);
 }
 
+static enum sparse_unmap how_of(const struct td_req *r)
+{
+	if (r->op == TD_OP_DISCARD)
+		return r->flags & TD_REQ_SHRINK ? SPARSE_FORGET : SPARSE_DISCARD;
+	return r->flags & TD_REQ_NO_HOLE ? SPARSE_ZEROES_KEEP : SPARSE_ZEROES;
+}
+
 static int ask_format(struct op *o, uint64_t len, uint64_t *done)
 {
 	struct sparse *s = o->s;
-	enum sparse_unmap how = o->r->op == TD_OP_DISCARD ? SPARSE_DISCARD :
-				o->r->flags & TD_REQ_NO_HOLE ? SPARSE_ZEROES_KEEP :
-				SPARSE_ZEROES;
+	enum sparse_unmap how = how_of(o->r);
 	struct child *c = NULL;
 	struct sparse_extent x;
 	int err = how == SPARSE_ZEROES_KEEP ? 0 : fixed_place(o, len, &x, &c);
@@ -196,6 +202,11 @@ static int step(struct op *o, bool *gone)
 	}
 	if (f)
 		len = f->c0 - o->pos;
+	if (o->r->flags & TD_REQ_PLACE) {
+		*gone = true;
+		write_zeroes(o, min_u64(len, FILL_BYTES));
+		return 0;
+	}
 	part = min_u64(len, align_up(o->pos + 1, s->unit) - o->pos);
 	if (is_aligned(o->pos, s->unit) &&
 	    (part == s->unit || o->pos + part == s->size)) {

@@ -23,7 +23,7 @@ struct crash {
 	uint64_t seed;
 	unsigned ops, depth, cuts, judged, faults;
 	unsigned kills, redo_bytes;
-	bool lazy, pack, grow, cut_only, verbose;
+	bool lazy, pack, grow, shrink, cut_only, verbose;
 	unsigned lose;			/* one flush of so many is not one */
 	const struct td_secret *secret;
 	const char *key_path, *crypt;

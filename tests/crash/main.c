@@ -14,6 +14,7 @@
  *   --redo BYTES    of the redo log; 0: none, and something must be found
  *   --pack          compressed writes too
  *   --grow          the disk is made larger on the way
+ *   --shrink        smaller, and then larger
  *   --lazy          until it is repaired its counts may be wrong
  *   --key FILE      passphrase, and --crypt aes or luks
  *   --lose N        one flush of so many is none: something must be found
@@ -71,17 +72,50 @@ static void lose(struct crash *c, struct mem_store *m)
 			m->ops[i].err = -1;
 }
 
+/* What a smaller size hides the model keeps: it is discarded, and zeroes when a larger
+ * size shows it again. */
+static uint32_t hidden(struct load *l, enum td_op op, uint64_t from)
+{
+	uint64_t end = disk_model_bytes(l->model);
+
+	return from < end ? disk_model_begin(l->model, op, 0, from, end - from,
+					     mem_store_tick(l->m)) : 0;
+}
+
+static void seen_again(struct load *l, uint32_t id, int rc)
+{
+	if (id)
+		disk_model_end(l->model, id, rc, mem_store_tick(l->m));
+}
+
 static void grow(struct crash *c, struct load *l)
 {
 	uint64_t bytes = td_tree_root(c->g.tree)->size;
+	uint32_t id = hidden(l, TD_OP_ZEROES, bytes);
 	int rc;
 
+	bytes = max_u64(bytes, disk_model_bytes(l->model));
 	bytes += 512 * (1 + crash_random(c, 4096));
 	rc = rig_resize(&c->g, bytes);
+	seen_again(l, id, rc);
 	if (rc)
 		crash_wrong(c, "cannot grow: %s (%s)", strerror(-rc), rig_why());
 	else
 		disk_model_grow(l->model, bytes);
+}
+
+static void shrink(struct crash *c, struct load *l)
+{
+	uint64_t bytes = td_tree_root(c->g.tree)->size;
+	uint32_t id;
+	int rc;
+
+	bytes = 512 * (1 + crash_random(c, bytes / 512 - 1));
+	id = hidden(l, TD_OP_DISCARD, bytes);
+	rc = rig_shrink(&c->g, bytes);
+	seen_again(l, id, rc);
+	if (rc)
+		crash_wrong(c, "cannot shrink: %s (%s)", strerror(-rc), rig_why());
 }
 
 static void cut_run(struct crash *c)
@@ -102,7 +136,9 @@ static void cut_run(struct crash *c)
 		     rig_why());
 	for (unsigned i = 0; i < 3 && !c->wrong; i++) {
 		load_run(&l);
-		if (c->grow && i < 2)
+		if (c->shrink && !i)
+			shrink(c, &l);
+		else if ((c->grow || c->shrink) && i < 2)
 			grow(c, &l);
 	}
 	rc = rig_close(&c->g);
@@ -165,7 +201,8 @@ static void options(struct crash *c, int argc, char **argv, const char **initial
 		{ "cuts", 1, NULL, 'c' }, { "judge", 1, NULL, 'j' },
 		{ "faults", 1, NULL, 'F' }, { "kills", 1, NULL, 'K' },
 		{ "redo", 1, NULL, 'R' }, { "pack", 0, NULL, 'p' },
-		{ "grow", 0, NULL, 'g' }, { "lazy", 0, NULL, 'l' },
+		{ "grow", 0, NULL, 'g' }, { "shrink", 0, NULL, 's' + 256 },
+		{ "lazy", 0, NULL, 'l' },
 		{ "key", 1, NULL, 'k' }, { "crypt", 1, NULL, 'C' },
 		{ "lose", 1, NULL, 'L' },
 		{ "verbose", 0, NULL, 'v' }, { 0 }
@@ -195,6 +232,7 @@ static void options(struct crash *c, int argc, char **argv, const char **initial
 		case 'R': c->redo_bytes = (unsigned)n; break;
 		case 'p': c->pack = true; break;
 		case 'g': c->grow = true; break;
+		case 's' + 256: c->shrink = true; break;
 		case 'l': c->lazy = true; break;
 		case 'k': read_key(c, optarg); break;
 		case 'C': c->crypt = optarg; break;

@@ -11,11 +11,10 @@ set -u
 . "$(dirname "$0")/../lib/crash_images.sh"
 requires qemu-img qemu-io
 seed
-RANDOM=$((SEED % 32768))
 
 bad=0 tried=0 missing=
 # shellcheck disable=SC2086
-for name in ${IMAGES:-$CRASH_NAMES}; do
+for name in ${IMAGES:-$CRASH_NAMES $CRASH_SHRINK}; do
 	if ! crash_image "$name"; then
 		missing="$missing $name"
 		continue

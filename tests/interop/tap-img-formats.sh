@@ -216,7 +216,10 @@ tap-img resize -q -f qcow2 top.qcow2 20M || fail "resize"
 	fail "resize: $(qemu-img info top.qcow2)"
 truncate -s 20M want.raw
 holds moved.qcow2
-refuse 1 tap-img resize -f qcow2 --shrink top.qcow2 10M
+refuse 1 tap-img resize -f qcow2 top.qcow2 10M
+tap-img resize -q -f qcow2 --shrink top.qcow2 10M || fail "resize --shrink"
+truncate -s 10M want.raw
+holds moved.qcow2
 
 # A copy that holds only what its backing file does not.
 tap-img convert -f qcow2 -O qcow2 -B mid.qcow2 -F qcow2 top.qcow2 c.qcow2 || fail "convert -B"

@@ -17,6 +17,9 @@ qcow2-extended qcow2-extended-parent qcow2-refs-1 qcow2-refs-64 qcow2-refs-1-sna
 qcow2-data-file qcow2-data-file-raw qcow2-lazy qcow2-aes qcow2-luks
 qcow qcow-4k qcow-parent qcow-compressed
 vmdk vmdk-zeroed vmdk-parent vmdk-zeroed-parent vmdk-split"
+# That tools make smaller, and nobody else.
+CRASH_SHRINK="qcow2-4k-shrink qcow2-512-shrink qcow2-extended-shrink qcow2-data-file-shrink
+qcow2-512-snapshot-shrink"
 
 # Two files with the same random megabytes here and there.
 crash_raw()
@@ -59,6 +62,16 @@ crash_image()
 		local cs=${name#qcow2-}
 		crash_create qcow2 1000k "cluster_size=${cs%-grow}"
 		CRASH_OPTS=--grow ;;
+	qcow2-*-shrink)
+		local o=cluster_size=${name#qcow2-}
+		o=${o%-shrink}
+		o=${o%-snapshot}
+		[ "$name" = qcow2-extended-shrink ] && o=extended_l2=on,cluster_size=16k
+		[ "$name" = qcow2-data-file-shrink ] && o=cluster_size=4k,data_file=data
+		(cd "$d" && IMG=a.img && crash_create qcow2 2000k "$o" "${some[@]}")
+		[ "$name" = qcow2-data-file-shrink ] && FILES="$IMG $d/data"
+		[ "$name" = qcow2-512-snapshot-shrink ] && qemu-img snapshot -c one "$IMG"
+		CRASH_OPTS=--shrink ;;
 	qcow2-v2)	crash_create qcow2 3M compat=0.10,cluster_size=4k ;;
 	qcow2-v2-parent)
 		crash_raw "$d/base" 4

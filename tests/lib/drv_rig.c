@@ -142,10 +142,11 @@ void rig_run(struct rig *g, const bool *flag)
 }
 
 static int control(struct rig *g, void (*op)(struct td_tree *, struct td_req *),
-		   uint64_t length)
+		   unsigned flags, uint64_t length)
 {
 	struct waiting w = { .loop = g->env.loop };
-	struct td_req r = { .done = waited, .owner = &w, .length = length };
+	struct td_req r = { .done = waited, .owner = &w, .flags = flags,
+			    .length = length };
 
 	op(g->tree, &r);
 	rig_run(g, &w.done);
@@ -161,7 +162,7 @@ int rig_open(struct rig *g, const char *spec, unsigned flags)
 			 sizeof(parse_why));
 	if (rc)
 		return rc;
-	rc = control(g, td_tree_open, 0);
+	rc = control(g, td_tree_open, 0, 0);
 	if (g->gone)
 		return rc;
 	if (rc) {
@@ -179,7 +180,7 @@ int rig_open(struct rig *g, const char *spec, unsigned flags)
 
 int rig_close(struct rig *g)
 {
-	int rc = control(g, td_tree_close, 0);
+	int rc = control(g, td_tree_close, 0, 0);
 
 	if (g->gone)
 		return rc;
@@ -190,7 +191,12 @@ int rig_close(struct rig *g)
 
 int rig_resize(struct rig *g, uint64_t bytes)
 {
-	return control(g, td_tree_resize, bytes);
+	return control(g, td_tree_resize, 0, bytes);
+}
+
+int rig_shrink(struct rig *g, uint64_t bytes)
+{
+	return control(g, td_tree_resize, TD_REQ_SHRINK, bytes);
 }
 
 struct td_req *rig_start(struct rig *g, enum td_op op, unsigned flags,

@@ -30,6 +30,7 @@ void rig_abandon(struct rig *g);
 int rig_open(struct rig *g, const char *spec, unsigned flags);
 int rig_close(struct rig *g);
 int rig_resize(struct rig *g, uint64_t bytes);
+int rig_shrink(struct rig *g, uint64_t bytes);
 const char *rig_why(void);
 
 /* Run the loop until *flag, or until it is gone. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -325,6 +326,115 @@ static void growing_over_a_longer_backing_file_shows_zeroes(void **state)
 	}
 }
 
+/* Space that the image's file takes of its file system. */
+static uint64_t file_space(void)
+{
+	struct stat st;
+
+	assert_int_equal(stat(image, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+/* The disk shrinks: what is behind its end is given back, and not seen again. */
+static void shrinking_keeps_and_gives_back(void **state)
+{
+	static const char *const opts[] = {
+		"", "cluster_size=512", "compat=0.10,cluster_size=4k",
+		"extended_l2=on", "cluster_size=512,refcount_bits=64",
+		"data_file=d",
+	};
+	static const uint64_t to[] = { MiB + 512, 2 * MiB, 512 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(opts) * ARRAY_SIZE(to); i++) {
+		uint64_t seed = 5, less = to[i % ARRAY_SIZE(to)];
+
+		fresh(opts[i / ARRAY_SIZE(to)], "12M");
+		rig_fill(&seed, want, 3 * MiB);
+		open_it(0);
+		assert_int_equal(rig_write(&g, 0, 3 * MiB, want), 0);
+		for (unsigned k = 3; k < 12; k += 3)
+			assert_int_equal(rig_write(&g, k * MiB, 3 * MiB, want), 0);
+		assert_int_equal(rig_resize(&g, less), -ERANGE);
+		assert_int_equal(rig_shrink(&g, less), 0);
+		assert_int_equal(td_tree_root(g.tree)->size, less);
+		close_it();
+		check_it();
+		assert_true(file_space() < less + 4 * MiB);
+		open_it(0);
+		assert_int_equal(td_tree_root(g.tree)->size, less);
+		assert_int_equal(rig_resize(&g, 3 * MiB), 0);
+		assert_int_equal(rig_read(&g, 0, 3 * MiB, buf), 0);
+		assert_memory_equal(buf, want, less);
+		for (uint64_t k = less; k < 3 * MiB; k++)
+			assert_int_equal(buf[k], 0);
+		assert_int_equal(rig_write(&g, MiB, 2 * MiB, want), 0);
+		close_it();
+		check_it();
+	}
+}
+
+/* What a snapshot has behind the new end it keeps. */
+static void shrinking_leaves_snapshots(void **state)
+{
+	uint64_t seed = 5;
+
+	(void)state;
+	fresh("cluster_size=512", "4M");
+	rig_fill(&seed, want, 4 * MiB);
+	open_it(0);
+	assert_int_equal(rig_write(&g, 0, 4 * MiB, want), 0);
+	close_it();
+	assert_int_equal(sh("qemu-img snapshot -c s i"), 0);
+	open_it(0);
+	assert_int_equal(rig_write(&g, 3 * MiB, MiB / 2, want), 0);
+	assert_int_equal(rig_shrink(&g, MiB), 0);
+	close_it();
+	check_it();
+	assert_int_equal(sh("qemu-img snapshot -a s i"), 0);
+	check_it();
+	open_it(0);
+	assert_int_equal(td_tree_root(g.tree)->size, 4 * MiB);
+	assert_int_equal(rig_read(&g, 0, 4 * MiB, buf), 0);
+	assert_memory_equal(buf, want, 4 * MiB);
+	close_it();
+}
+
+/* Nothing of the backing file comes to light either. */
+static void shrinking_above_a_backing_file(void **state)
+{
+	static const char *const opts[] = {
+		"", "-o compat=0.10,cluster_size=4k", "-o extended_l2=on",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+		assert_int_equal(sh("rm -rf * && yes x | head -c 4M >b && qemu-img "
+				    "create -q -f qcow2 %s -b b -F raw i 4M",
+				    opts[i]), 0);
+		open_it(0);
+		assert_int_equal(rig_write(&g, 2 * MiB, MiB, want), 0);
+		assert_int_equal(rig_shrink(&g, 1048064), 0);
+		assert_int_equal(rig_resize(&g, 4 * MiB), 0);
+		assert_int_equal(rig_read(&g, 0, 4 * MiB, buf), 0);
+		for (uint64_t k = 0; k < 4 * MiB; k++)
+			assert_int_equal(buf[k], k >= 1048064 ? 0 : k & 1 ? '\n' : 'x');
+		close_it();
+		check_it();
+	}
+}
+
+static void shrinking_is_refused_where_it_cannot_be(void **state)
+{
+	(void)state;
+	fresh("compat=0.10", "1M");
+	assert_int_equal(sh("qemu-img snapshot -c s i"), 0);
+	open_it(0);
+	assert_int_equal(rig_shrink(&g, MiB / 2), -EOPNOTSUPP);
+	assert_int_equal(td_tree_root(g.tree)->size, MiB);
+	close_it();
+}
+
 static void growing_is_refused_where_it_cannot_be(void **state)
 {
 	(void)state;
@@ -517,6 +627,10 @@ int main(void)
 		cmocka_unit_test(growing_keeps_and_adds),
 		cmocka_unit_test(growing_over_a_longer_backing_file_shows_zeroes),
 		cmocka_unit_test(growing_is_refused_where_it_cannot_be),
+		cmocka_unit_test(shrinking_keeps_and_gives_back),
+		cmocka_unit_test(shrinking_leaves_snapshots),
+		cmocka_unit_test(shrinking_above_a_backing_file),
+		cmocka_unit_test(shrinking_is_refused_where_it_cannot_be),
 		cmocka_unit_test(compressed_writes),
 		cmocka_unit_test(discard_gives_space_back),
 		cmocka_unit_test(discard_punches_a_data_file),

@@ -38,10 +38,11 @@ static int wait_for(const struct waiting *w)
 }
 
 static int control(struct img *im, void (*op)(struct td_tree *, struct td_req *),
-		   uint64_t length)
+		   unsigned flags, uint64_t length)
 {
 	struct waiting w = { 0 };
-	struct td_req r = { .done = waited, .owner = &w, .length = length };
+	struct td_req r = { .done = waited, .owner = &w, .flags = flags,
+			    .length = length };
 
 	op(im->tree, &r);
 	return wait_for(&w);
@@ -163,7 +164,7 @@ static int open_spec(struct img *im, const char *driver, unsigned flags,
 		log_err("cannot open %s: %s", im->name, *why ? why : strerror(-err));
 		return err;
 	}
-	err = control(im, td_tree_open, 0);
+	err = control(im, td_tree_open, 0, 0);
 	if (err) {
 		if (!*td_tree_why(im->tree))
 			log_err("cannot open %s: %s", im->name, strerror(-err));
@@ -209,7 +210,7 @@ int img_close(struct img *im)
 	int err = 0;
 
 	if (im->tree) {
-		err = control(im, td_tree_close, 0);
+		err = control(im, td_tree_close, 0, 0);
 		if (err && !*td_tree_why(im->tree))
 			log_err("cannot close %s: %s", im->name, strerror(-err));
 		td_tree_free(im->tree);
@@ -253,7 +254,7 @@ uint32_t img_unit(struct img *im)
 	return is_pow2(unit) && unit <= UNIT_MAX ? (uint32_t)unit : RAW_UNIT;
 }
 
-int img_resize(struct img *im, uint64_t size)
+int img_resize(struct img *im, uint64_t size, unsigned flags)
 {
 	int err;
 
@@ -261,7 +262,7 @@ int img_resize(struct img *im, uint64_t size)
 		log_err("%s: its format cannot be resized", im->name);
 		return -EOPNOTSUPP;
 	}
-	err = control(im, td_tree_resize, size);
+	err = control(im, td_tree_resize, flags, size);
 	if (err && !*td_tree_why(im->tree))
 		log_err("cannot resize %s: %s", im->name, strerror(-err));
 	return err;

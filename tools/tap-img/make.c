@@ -38,11 +38,13 @@ static const struct td_format_opt *option_find(const struct td_format_tool *t,
 	return NULL;
 }
 
-int space_mode(const char *mode)
+int space_mode(const char *mode, bool raw)
 {
-	if (!strcmp(mode, "off") || !strcmp(mode, "falloc") || !strcmp(mode, "full"))
+	if (!strcmp(mode, "off") || !strcmp(mode, "falloc") || !strcmp(mode, "full") ||
+	    (!raw && !strcmp(mode, "metadata")))
 		return ST_OK;
-	log_err("bad preallocation '%s': want off, falloc or full", mode);
+	log_err("bad preallocation '%s'%s: want off, %sfalloc or full", mode,
+		raw ? " of a raw image" : "", raw ? "" : "metadata, ");
 	return ST_FAILED;
 }
 
@@ -120,7 +122,7 @@ static int take_values(struct make *m)
 			m->tool->name, m->values.v[i].name);
 		return ST_FAILED;
 	}
-	return m->space ? space_mode(m->space) : ST_OK;
+	return m->space ? space_mode(m->space, true) : ST_OK;
 }
 
 int make_check(struct make *m)
@@ -209,6 +211,7 @@ static int make_file(const char *name, bool *made)
 
 int make_space(struct img *im, const char *mode, uint64_t from, uint64_t to)
 {
+	unsigned how = img_is_raw(im) ? TD_REQ_NO_HOLE | TD_REQ_FAST : TD_REQ_PLACE;
 	void *zeroes = NULL;
 	int err = 0;
 
@@ -218,12 +221,13 @@ int make_space(struct img *im, const char *mode, uint64_t from, uint64_t to)
 		return -ENOMEM;
 	if (zeroes)
 		memset(zeroes, 0, SPACE_PIECE);
+	if (!strcmp(mode, "falloc"))
+		how |= TD_REQ_NO_HOLE;
 	while (!err && from < to) {
 		uint64_t n = min_u64(to - from, SPACE_PIECE);
 
 		err = zeroes ? img_io(im, TD_OP_WRITE, 0, from, n, zeroes) :
-		      img_io(im, TD_OP_ZEROES, TD_REQ_NO_HOLE | TD_REQ_FAST, from, n,
-			     NULL);
+		      img_io(im, TD_OP_ZEROES, how, from, n, NULL);
 		if (err)
 			log_err("cannot reserve space in %s: %s", im->name,
 				strerror(-err));

@@ -1,6 +1,5 @@
-/* resize.c - tap-img resize: a disk's size.  Growing goes through the image's
- * driver, as for a live disk; shrinking is for raw files alone, and only if it
- * is asked for by name. */
+/* resize.c - tap-img resize: a disk's size, which goes through the image's driver.
+ * It becomes smaller only if that is asked for by name. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,8 +11,8 @@
 static const struct opt table[] = {
 	{ 'f', "format", "FORMAT", "of the image: it is never guessed here" },
 	{ OPT_SHRINK, "shrink", NULL, "what lies behind the new size is lost" },
-	{ OPT_PREALLOC, "preallocation", "MODE", "of what is new in a raw image: off, "
-	  "falloc or full (off)" },
+	{ OPT_PREALLOC, "preallocation", "MODE", "of what is new: off, metadata, falloc "
+	  "or full (off)" },
 	OPT_QUIET_ROW,
 	OPTS_KEYS,
 	OPTS_EVERY
@@ -37,7 +36,7 @@ static int option(void *to, int id, const char *value)
 		return ST_OK;
 	case OPT_PREALLOC:
 		r->space = value;
-		return space_mode(value);
+		return space_mode(value, false);
 	default:
 		r->quiet = true;
 		return ST_OK;
@@ -72,16 +71,17 @@ static int shrink(const struct resize *r, struct img *im, uint64_t size)
 {
 	int err;
 
+	if (r->space && strcmp(r->space, "off")) {
+		log_err("%s: --preallocation is for disks that become larger", im->name);
+		return ST_FAILED;
+	}
 	if (!r->shrink) {
 		log_err("%s: --shrink is needed to make a disk smaller: what lies "
 			"behind its new end is lost", im->name);
 		return ST_FAILED;
 	}
-	if (!img_is_raw(im)) {
-		log_err("%s: only raw images can be made smaller; convert it into a "
-			"smaller one", im->name);
-		return ST_FAILED;
-	}
+	if (!img_is_raw(im))
+		return img_resize(im, size, TD_REQ_SHRINK) ? ST_FAILED : ST_OK;
 	err = td_blocking_size(im->root, size);
 	if (err)
 		log_err("cannot shrink %s: %s", im->name, strerror(-err));
@@ -92,11 +92,9 @@ static int grow(const struct resize *r, struct img *im, uint64_t size)
 {
 	uint64_t old = img_size(im);
 
-	if (r->space && !img_is_raw(im)) {
-		log_err("%s: --preallocation is for raw images", im->name);
+	if (r->space && img_is_raw(im) && space_mode(r->space, true))
 		return ST_FAILED;
-	}
-	if (img_resize(im, size))
+	if (img_resize(im, size, 0))
 		return ST_FAILED;
 	return make_space(im, r->space, old, size) ? ST_FAILED : ST_OK;
 }

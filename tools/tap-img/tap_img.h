@@ -171,7 +171,7 @@ int img_io(struct img *im, enum td_op op, unsigned flags, uint64_t off, uint64_t
 	   void *buf);
 int img_extents(struct img *im, unsigned flags, uint64_t off, uint64_t len,
 		struct td_extents *x);
-int img_resize(struct img *im, uint64_t size);
+int img_resize(struct img *im, uint64_t size, unsigned flags);	/* TD_REQ_SHRINK */
 /* The first bytes of a file and what they say: NULL: nothing that we know. */
 int img_probe(const char *name, const struct td_format_tool **tool);
 
@@ -251,9 +251,10 @@ int make_check(struct make *m);
  * the image in it.  0, or -errno after log_err(). */
 int make_image(struct make *m);
 void make_free(struct make *m);
-/* Reserve or write out [from, to) of a raw image; mode: off, falloc, full. */
+/* Reserve or write out [from, to), which reads as zeroes; mode: off, metadata (not of a
+ * raw image), falloc, full. */
 int make_space(struct img *im, const char *mode, uint64_t from, uint64_t to);
-int space_mode(const char *mode);	/* ST_OK, or after log_err() */
+int space_mode(const char *mode, bool raw);	/* ST_OK, or after log_err() */
 
 /* --- progress.c --- */
 
