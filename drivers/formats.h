@@ -64,6 +64,14 @@ void td_check_say(struct td_check *c, const char *fmt, ...);
 
 enum td_snap_op { TD_SNAP_CREATE, TD_SNAP_APPLY, TD_SNAP_DELETE };
 
+/* What becomes of the wish for compressed clusters. */
+enum td_format_pack {
+	TD_PACK_NEVER,		/* it is refused */
+	TD_PACK_PLAIN,		/* it is heard, and they are written as they are, as by
+				 * qemu-img */
+	TD_PACK_CLUSTERS,
+};
+
 struct td_format_tool {
 	const char *name;	/* what people and qemu call the format */
 	const struct td_driver *driver;		/* NULL: the one of that name */
@@ -74,6 +82,10 @@ struct td_format_tool {
 	int (*create)(struct td_node *store, const struct td_format_make *m);
 	/* What was never written is not zeroes: who copies writes them too. */
 	bool noise;
+	enum td_format_pack pack;
+	/* The format of backing files of which an image says none; "": any, which who
+	 * only reads looks for in them; NULL: the driver wants it to be said. */
+	const char *below;
 	/* All below are optional.  measure: bytes of the file of such an image with
 	 * so many bytes of data in it. */
 	int (*measure)(const struct td_format_make *m, uint64_t data, uint64_t *bytes);

@@ -22,6 +22,8 @@ struct qcow2_bitmap {
 	uint64_t length;	/* of the entry, its padding included */
 };
 
+#define QCOW2_BITMAP_BITS_MAX 31u	/* as QEMU has it */
+
 /* The entry at p, of which `left` bytes are there.  False: it does not end there. */
 static inline bool qcow2_bitmap_decode(const uint8_t *p, uint64_t left,
 				       struct qcow2_bitmap *b)

@@ -71,7 +71,7 @@ static json_t *bitmap(const struct qcow2_bitmap *b)
 		json_array_append_new(flags, json_string("auto"));
 	json_object_set_new(o, "flags", flags);
 	set_text(o, "name", (const char *)b->name, b->name_len);
-	set_int(o, "granularity", 1ull << (b->bits & 63));
+	set_int(o, "granularity", 1ull << b->bits);
 	return o;
 }
 
@@ -87,7 +87,8 @@ static json_t *bitmaps(const struct qcow2_image *im)
 	if (!dir || td_blocking_read(im->store, h->bitmap_dir_offset, dir, size))
 		size = 0;
 	for (uint32_t i = 0; i < h->bitmaps; i++, at += b.length) {
-		if (!size || !qcow2_bitmap_decode(dir + at, size - at, &b))
+		if (!size || !qcow2_bitmap_decode(dir + at, size - at, &b) ||
+		    b.bits > QCOW2_BITMAP_BITS_MAX)
 			break;
 		json_array_append_new(list, bitmap(&b));
 	}
@@ -180,6 +181,7 @@ static int qcow2_info(struct td_node *store, json_t *o)
 const struct td_format_tool td_qcow2_tool = {
 	.name	= "qcow2",
 	.opts	= qcow2_opts,
+	.pack	= TD_PACK_CLUSTERS,
 	.probe	= qcow2_probe,
 	.create	= qcow2_create,
 	.measure = qcow2_measure,

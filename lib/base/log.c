@@ -46,6 +46,11 @@ enum log_level log_get_level(void)
 	return logger.level;
 }
 
+void log_set_level(enum log_level level)
+{
+	logger.level = level;
+}
+
 bool log_parse_level(const char *s, enum log_level *level)
 {
 	static const struct { const char *name; enum log_level level; } t[] = {

@@ -45,6 +45,7 @@ bool log_parse_level(const char *s, enum log_level *level);
 bool log_parse_to(const char *s, enum log_to *to);
 enum log_to log_target(void);
 enum log_level log_get_level(void);
+void log_set_level(enum log_level level);
 
 /* What stands in brackets after ident, e.g. "12 aio:/srv/a.img"; copied. */
 void log_name(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -74,39 +74,71 @@ int img_probe(const char *name, const struct td_format_tool **tool)
 	return 0;
 }
 
-/* An image of qcow names its backing file and not of what format that is, which its
- * driver does not guess.  For who only reads: all that lies below it, a line each, as
- * the images say or as they look.  Allocated; NULL: nothing does, or cannot be told. */
-static char *chain_below(const char *name, const char *format)
+/* info_of() of what is going to be opened: then its faults are told. */
+static json_t *info_quietly(const char *name, const char *format)
 {
-	json_t *o = info_of(name, format), *next;
-	char *chain = NULL;
+	enum log_level level = log_get_level();
+	json_t *o;
+
+	log_set_level(0);
+	o = info_of(name, format);
+	log_set_level(level);
+	return o;
+}
+
+/* Of what format the backing file at `path` of an image of format t is; NULL: it is not
+ * said.  *guessed: it was looked for in the file. */
+static const struct td_format_tool *format_below(const struct td_format_tool *t,
+						 const char *said, const char *image,
+						 const char *path, bool *guessed)
+{
+	const struct td_format_tool *found;
+
+	if (said || (t->below && *t->below))
+		return td_format_find(said ? said : t->below);
+	if (!t->below || access(path, R_OK) || img_probe(path, &found))
+		return NULL;
+	if (!found)
+		found = td_format_find("raw");
+	*guessed = true;
+	log_warn("%s does not say of what format %s is: taken as %s", image, path,
+		 found->name);
+	return found;
+}
+
+/* Some images name a backing file and not of what format that is, which drivers do not
+ * guess.  For who only reads: if there is one in the chain, all that lies below the first
+ * image, a line each, as the images say or as they look.  Allocated, or NULL. */
+static char *chain_below(const char *name, const struct td_format_tool *t)
+{
+	json_t *o = info_quietly(name, t->name), *next;
+	char *chain = NULL, *more;
+	bool guessed = false;
 
 	for (unsigned n = 0; o && n <= TD_CHAIN_MAX; n++, o = next) {
 		const char *path = json_string_value(json_object_get(
 			o, "full-backing-filename"));
 		const char *said = json_string_value(json_object_get(
 			o, "backing-filename-format"));
-		const struct td_format_tool *t = td_format_find(said ? said : "raw");
-		char *more;
+		const char *image = json_string_value(json_object_get(o, "filename"));
 
-		/* What it says and we do not know is told below, not guessed. */
-		if (!path || strchr(path, '\n') || (said && !t) ||
-		    (!said && img_probe(path, &t)))
+		if (!path || strchr(path, '\n'))
 			break;
+		t = format_below(t, said, image, path, &guessed);
 		if (!t)
-			t = td_format_find("raw");
-		if (!said)
-			log_warn("%s does not say of what format %s is: taken as %s",
-				 name, path, t->name);
+			break;
 		ASSERT(asprintf(&more, "%s%s%s:%s", chain ? chain : "", chain ? "\n" : "",
 				t->driver ? t->driver->name : t->name, path) > 0);
 		free(chain);
 		chain = more;
-		next = info_of(path, t->name);
+		next = info_quietly(path, t->name);
 		json_decref(o);
 	}
 	json_decref(o);
+	if (!guessed) {
+		free(chain);
+		chain = NULL;
+	}
 	return chain;
 }
 
@@ -187,8 +219,8 @@ int img_open(struct img *im, const char *name, const char *format, unsigned flag
 	err = name_format(im, format, flags);
 	if (err)
 		return err;
-	if (flags & IMG_PROBE && im->tool && !strcmp(im->tool->name, "qcow"))
-		chain = chain_below(name, im->tool->name);
+	if (flags & IMG_PROBE && im->tool && im->tool->info)
+		chain = chain_below(name, im->tool);
 	err = open_spec(im, im->tool && im->tool->driver ? im->tool->driver->name :
 			im->format, flags, chain);
 	free(chain);
