@@ -144,7 +144,7 @@ tap-img info --backing-chain --output=json top.qcow2 | jq -S . | cmp - q ||
 for o in "" cluster_size=4k compat=0.10,cluster_size=2M extended_l2=on; do
 	for of in "--size 10G" "-f raw a.raw" "-f qcow2 mid.qcow2"; do
 		# shellcheck disable=SC2086
-		q=$(qemu-img measure --output=json -O qcow2 ${o:+-o $o} $of | jq -S 'del(.bitmaps)')
+		q=$(qemu-img measure --output=json -O qcow2 ${o:+-o $o} $of | jq -S .)
 		# shellcheck disable=SC2086
 		t=$(tap-img measure --output=json -O qcow2 ${o:+-o $o} $of | jq -S .)
 		[ "$q" = "$t" ] || fail "measure $o $of: $q / $t"

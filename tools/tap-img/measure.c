@@ -1,4 +1,5 @@
 /* measure.c - tap-img measure: how large a file an image needs. */
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,14 +49,57 @@ static int option(void *to, int id, const char *value)
 	}
 }
 
-static void print(const struct measure *m, uint64_t need, uint64_t full)
+struct sizes {
+	uint64_t need, full, bitmaps;
+	bool has_bitmaps;
+};
+
+static void print(const struct measure *m, const struct sizes *s)
 {
-	if (m->json)
-		printf("{\n    \"required\": %llu,\n    \"fully-allocated\": %llu\n}\n",
-		       (unsigned long long)need, (unsigned long long)full);
-	else
-		printf("required size: %llu\nfully allocated size: %llu\n",
-		       (unsigned long long)need, (unsigned long long)full);
+	printf(m->json ? "{\n    \"required\": %llu,\n    \"fully-allocated\": %llu" :
+	       "required size: %llu\nfully allocated size: %llu",
+	       (unsigned long long)s->need, (unsigned long long)s->full);
+	if (s->has_bitmaps)
+		printf(m->json ? ",\n    \"bitmaps\": %llu" : "\nbitmaps size: %llu",
+		       (unsigned long long)s->bitmaps);
+	printf(m->json ? "\n}\n" : "\n");
+}
+
+#define BITMAP_ENTRY 24u	/* bytes of a bitmap in qcow2's directory, and its name */
+
+/* What the bitmaps of an image would take in a qcow2 image with such clusters: QEMU
+ * copies them.  Only if it can have any. */
+static void measure_bitmaps(const struct img *im, uint64_t cs, struct sizes *s)
+{
+	json_t *o = info_of(im->name, im->format), *b;
+	const json_t *data = json_object_get(json_object_get(o, "format-specific"), "data");
+	const char *compat = json_string_value(json_object_get(data, "compat"));
+	uint64_t dir = 0;
+	size_t i, k;
+
+	s->has_bitmaps = compat && strcmp(compat, "0.10");
+	json_array_foreach(json_object_get(data, "bitmaps"), i, b) {
+		const json_t *flags = json_object_get(b, "flags"), *flag;
+		const char *name = json_string_value(json_object_get(b, "name"));
+		uint64_t grain = json_u64(b, "granularity"), clusters;
+		bool stale = false;
+
+		json_array_foreach((json_t *)flags, k, flag)
+			stale |= !strcmp(json_string_value(flag), "in-use");
+		if (stale)
+			continue;
+		clusters = (img_size(im) + grain - 1) / grain;	/* bits, bytes, clusters */
+		clusters = ((clusters + 7) / 8 + cs - 1) / cs;
+		s->bitmaps += clusters * cs + align_up(clusters * 8, cs);
+		dir += align_up(BITMAP_ENTRY + strlen(name), 8);
+	}
+	s->bitmaps += align_up(dir, cs);
+	json_decref(o);
+}
+
+static bool is_old(const char *compat)
+{
+	return compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2"));
 }
 
 /* Bytes of the disk that hold something, in units of the new image. */
@@ -87,7 +131,8 @@ static int measure(struct measure *m, const char *name)
 {
 	struct td_format_make what = { 0 };
 	struct img im = { 0 };
-	uint64_t need, full, data = 0;
+	struct sizes s = { 0 };
+	uint64_t data = 0, cs;
 	const char *unit, *space;
 	int st;
 
@@ -107,9 +152,9 @@ static int measure(struct measure *m, const char *name)
 		st = ST_FAILED;
 		goto out;
 	}
-	need = full = m->make.size;
+	s.need = s.full = m->make.size;
 	if (m->make.tool->measure) {
-		what.size = full;
+		what.size = s.full;
 		what.backing = m->make.backing;
 		what.backing_format = m->make.backing_format;
 		what.values = m->make.values.v;
@@ -119,18 +164,22 @@ static int measure(struct measure *m, const char *name)
 		if (unit && (size_parse(unit, &data) || !is_pow2(data) ||
 			     data > UINT32_MAX))
 			data = 0;	/* measure says what is wrong with it */
+		cs = data;
 		if (name)
 			st = count_data(&im, data ? (uint32_t)data : 512, &data);
 		if (space && (!strcmp(space, "falloc") || !strcmp(space, "full")))
-			data = full;
+			data = s.full;
 		else if (!name)
 			data = 0;
-		if (st == ST_OK && (m->make.tool->measure(&what, data, &need) ||
-				    m->make.tool->measure(&what, full, &full)))
+		if (st == ST_OK && (m->make.tool->measure(&what, data, &s.need) ||
+				    m->make.tool->measure(&what, s.full, &s.full)))
 			st = ST_FAILED;
+		if (st == ST_OK && name && cs && m->make.tool == td_format_find("qcow2") &&
+		    !is_old(td_format_value(m->make.tool->opts, &what, "compat")))
+			measure_bitmaps(&im, cs, &s);
 	}
 	if (st == ST_OK)
-		print(m, need, full);
+		print(m, &s);
 out:
 	img_close(&im);
 	return st > 0 ? st : ST_OK;
