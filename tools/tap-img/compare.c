@@ -161,8 +161,7 @@ static uint64_t step(struct compare *c, uint64_t off, const struct td_extent *e)
 	bool data[2] = { !(e[0].flags & TD_EXTENT_ZERO),
 			 !(e[1].flags & TD_EXTENT_ZERO) };
 
-	if (c->strict && off < min_u64(img_size(&c->im[0]), img_size(&c->im[1])) &&
-	    ((e[0].flags ^ e[1].flags) & TD_EXTENT_HOLE)) {
+	if (c->strict && e[0].flags != e[1].flags) {
 		drain(c);
 		if (c->differs == UINT64_MAX && c->st == ST_OK) {
 			if (!c->quiet)
@@ -187,7 +186,7 @@ static void walk(struct compare *c, uint64_t end)
 	uint64_t off = 0;
 
 	for (unsigned i = 0; i < 2; i++)
-		scan_begin(&s[i], &c->im[i], 0);
+		scan_begin(&s[i], &c->im[i], c->strict ? TD_REQ_WHERE : 0);
 	while (off < end && c->st == ST_OK && c->differs == UINT64_MAX) {
 		struct td_extent e[2];
 
