@@ -299,6 +299,11 @@ void td_pass(struct td_node *n, struct td_req *r, td_done_fn *done)
 
 /* What drivers say of themselves. */
 
+bool td_is_top(const struct td_node *n)
+{
+	return !n->tree->above;
+}
+
 /* I4: recompute from n up. */
 static void caps_update(struct td_node *n)
 {

@@ -149,6 +149,9 @@ struct td_env {
 	 * secrets, or was one; as a secret it opens the image at once.  From any thread,
 	 * while an open runs; copied before it returns.  NULL: nobody keeps it. */
 	void (*key_found)(struct td_env *e, const struct td_secret *key);
+	/* Of tools: what is opened for reading shows the disk as the snapshot inside the
+	 * image with this id has it; not what lies below it.  NULL: as it is. */
+	const char *snapshot;
 	struct td_redo *redo;	/* NULL: what is in memory dies with us */
 	/* Ask for a file by the name that the spec or an image gives.  The
 	 * process may refuse, lock or broker it.  `fn` runs later, once, from
@@ -175,6 +178,8 @@ static inline void *td_ctx(const struct td_node *n, const struct td_req *r)
 void td_set_geometry(struct td_node *n, uint64_t size, uint32_t phys);
 void td_set_caps(struct td_node *n, uint32_t caps);
 
+/* No image above led to this one: it is what was asked for. */
+bool td_is_top(const struct td_node *n);
 /* A store says which file it is.  0, or -ELOOP after one td_err(): the file is
  * one of those that led here (a backing chain that comes back to itself). */
 int td_set_identity(struct td_node *n, uint64_t dev, uint64_t ino);

@@ -10,7 +10,7 @@
 #include "crypto/luks.h"
 #include "pack/deflate.h"
 #include "pack/zstd.h"
-#include "qcow2/qcow2_priv.h"
+#include "qcow2/blocking.h"
 
 static int refuse(struct sparse *s, int err, const struct qcow2_why *why)
 {
@@ -134,6 +134,49 @@ static int want_files(struct sparse *s, struct qcow2 *q)
 				  q->h.backing);
 }
 
+/* The disk is to be what it was when that snapshot was made. */
+static int take_snapshot(struct sparse *s, const struct qcow2_snapshot *sn, void *arg)
+{
+	struct qcow2 *q = sparse_priv(s);
+	const char *id = sparse_node(s)->env->snapshot;
+	bool *found = arg;
+
+	if (strlen(id) != sn->id_len || memcmp(id, sn->id, sn->id_len))
+		return 0;
+	*found = true;
+	q->h.l1_offset = sn->l1_offset;
+	q->h.l1_entries = sn->l1_entries;
+	if (sn->disk_size)
+		q->h.size = sn->disk_size;
+	return 0;
+}
+
+static int open_snapshot(struct sparse *s)
+{
+	struct qcow2 *q = sparse_priv(s);
+	struct td_node *n = sparse_node(s);
+	const char *id = n->env->snapshot, *why = NULL;
+	uint64_t bytes;
+	bool found = false;
+	int err;
+
+	if (!id || !td_is_top(n))
+		return 0;
+	err = qcow2_snapshots_each(s, take_snapshot, &found, &bytes);
+	if (err)
+		return err;
+	if (!sparse_rdonly(s))
+		why = "a snapshot is read, not written";
+	else if (!found)
+		why = "it has no such snapshot";
+	else if (qcow2_l1_needed(q->h.size, q->d.cluster_bits, q->d.ext) > q->h.l1_entries)
+		why = "the table of the snapshot is too small for its disk";
+	if (!why)
+		return 0;
+	td_err(n, "cannot open %s: %s", n->arg, why);
+	return -EINVAL;
+}
+
 int qcow2_open(struct sparse *s)
 {
 	struct qcow2 *q = sparse_priv(s);
@@ -145,6 +188,9 @@ int qcow2_open(struct sparse *s)
 	if (err)
 		return err;
 	q->d = qcow2_dims(&q->h);
+	err = open_snapshot(s);
+	if (err)
+		return err;
 	q->l1_bytes = q->h.l1_entries * 8ull;
 	q->reft_bytes = (uint64_t)q->h.reft_clusters << q->h.cluster_bits;
 	sparse_geometry(s, align_down(q->h.size, 512), 1u << q->d.cluster_bits,

@@ -60,7 +60,7 @@ static ssize_t fill(unsigned char *p, int fd, bool from_start)
 	return (ssize_t)len;
 }
 
-static int add(struct keys *k, int fd, bool memfd, const char **why)
+static int add(struct keys *k, int fd, bool from_start, bool exact, const char **why)
 {
 	unsigned char *p;
 	ssize_t len;
@@ -72,8 +72,8 @@ static int add(struct keys *k, int fd, bool memfd, const char **why)
 	p = slot(k);
 	if (!p)
 		return -ENOMEM;
-	len = fill(p, fd, memfd);
-	if (len > 0 && !memfd && p[len - 1] == '\n')
+	len = fill(p, fd, from_start);
+	if (len > 0 && !exact && p[len - 1] == '\n')
 		len--;
 	if (len > 0 && len <= (ssize_t)KEY_LEN_MAX) {
 		k->v[k->n++] = (struct td_secret){ p, (size_t)len };
@@ -88,27 +88,37 @@ static int add(struct keys *k, int fd, bool memfd, const char **why)
 
 int keys_add_fd(struct keys *k, int fd, const char **why)
 {
-	return add(k, fd, false, why);
+	return add(k, fd, false, false, why);
 }
 
 int keys_add_memfd(struct keys *k, int fd, const char **why)
 {
-	return add(k, fd, true, why);
+	return add(k, fd, true, true, why);
 }
 
-int keys_add_file(struct keys *k, const char *path, const char **why)
+static int add_file(struct keys *k, const char *path, bool exact, const char **why)
 {
 	int err, fd;
 
-	if (!strcmp(path, "-"))
-		return add(k, STDIN_FILENO, false, why);
 	*why = NULL;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	err = add(k, fd, false, why);
+	err = add(k, fd, false, exact, why);
 	close(fd);
 	return err;
+}
+
+int keys_add_file(struct keys *k, const char *path, const char **why)
+{
+	if (!strcmp(path, "-"))
+		return add(k, STDIN_FILENO, false, false, why);
+	return add_file(k, path, false, why);
+}
+
+int keys_add_exact(struct keys *k, const char *path, const char **why)
+{
+	return add_file(k, path, true, why);
 }
 
 int keys_to_memfd(const struct td_secret *s)

@@ -26,6 +26,8 @@ struct keys {		/* zeroed: none */
 int keys_add_fd(struct keys *k, int fd, const char **why);
 /* The same of a file; "-" is the standard input. */
 int keys_add_file(struct keys *k, const char *path, const char **why);
+/* All that a file has, also a newline at its end. */
+int keys_add_exact(struct keys *k, const char *path, const char **why);
 /* The same of a memfd, as it is; fd stays the caller's. */
 int keys_add_memfd(struct keys *k, int fd, const char **why);
 /* A sealed memfd with that key, or -errno. */

@@ -10,12 +10,6 @@
 #include "base/size.h"
 #include "tap_img.h"
 
-static int refused(const char *what, const char *instead)
-{
-	log_err("%s is qemu-img's alone: %s", what, instead);
-	return ST_FAILED;
-}
-
 static void help(const struct command *c)
 {
 	printf("usage: %s %s [OPTIONS] %s\n\n%s\n\n", TAP_IMG, c->name, c->usage,
@@ -40,11 +34,10 @@ static int option(const struct command *c, option_fn *fn, void *to, int id,
 		help(c);
 		return ST_OK;
 	case OPT_OBJECT:
-		return refused("--object", "keys come by --key-file or --key-fd");
+		return object_add((char *)value) ? ST_FAILED : -1;
 	case OPT_IMAGE_OPTS:
-	case OPT_TARGET_IMAGE_OPTS:
-		return refused("an image described by options",
-			       "give its name, and its format by -f or -O");
+		env_opts.described = true;
+		return -1;
 	default:
 		id = fn(to, id, value);
 		return id == ST_OK ? -1 : id;

@@ -17,6 +17,7 @@ static const struct opt table[] = {
 	OPT_QUIET_ROW,
 	OPT_SHARE_ROW,
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -213,6 +214,8 @@ static int run(const struct command *cmd, int argc, char **argv)
 		return st;
 	if (n != 1)
 		return args_wrong(cmd, "wants one image");
+	if (image_word(env_opts.described, &word[0], &c.format))
+		return ST_FAILED;
 	if (img_open_file(&im, word[0], c.format, IMG_PROBE |
 			  (c.repair ? IMG_WRITE : 0) |
 			  (c.cache.direct ? IMG_DIRECT : 0)))

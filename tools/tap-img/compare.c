@@ -29,6 +29,7 @@ static const struct opt table[] = {
 	OPT_QUIET_ROW,
 	OPT_SHARE_ROW,
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -239,7 +240,8 @@ static int open_both(struct compare *c, char **word)
 			ASSERT(!posix_memalign((void **)&c->job[i].buf[k], 4096,
 					       BUF));
 	for (unsigned i = 0; i < 2; i++)
-		if (img_open(&c->im[i], word[i], c->format[i], IMG_PROBE |
+		if (image_word(env_opts.described, &word[i], &c->format[i]) ||
+		    img_open(&c->im[i], word[i], c->format[i], IMG_PROBE |
 			     (c->cache.direct ? IMG_DIRECT : 0)))
 			return ST_OPEN;
 	return ST_OK;

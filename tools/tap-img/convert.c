@@ -9,9 +9,10 @@
 #include "tap_img.h"
 
 #define JOBS_DEFAULT 8u
-#define JOBS_MAX 64u
+#define JOBS_MAX 16u
 #define GRAIN_DEFAULT 4096u
 #define GRAIN_MAX (1u << 20)
+#define SPARSE_MAX 2147483136u	/* as qemu-img has it */
 
 static const struct opt table[] = {
 	{ 'f', "format", "FORMAT", "of the sources (looked for in each)" },
@@ -24,7 +25,7 @@ static const struct opt table[] = {
 	{ 'c', "compress", NULL, "write compressed clusters" },
 	{ 'S', "sparse", "SIZE", "runs of zeroes from SIZE on are left out (4k); 0: "
 	  "nothing is" },
-	{ 'm', "jobs", "N", "pieces copied at a time, 1 to 64 (8)" },
+	{ 'm', "jobs", "N", "pieces copied at a time, 1 to 16 (8)" },
 	{ 'W', "out-of-order", NULL, "write pieces as they come" },
 	{ 'T', "source-cache", "MODE", "none, writeback, ... (none)" },
 	{ 't', "cache", "MODE", "of the destination (none)" },
@@ -32,8 +33,15 @@ static const struct opt table[] = {
 	OPT_PROGRESS_ROW,
 	OPT_QUIET_ROW,
 	OPT_SHARE_ROW,
-	{ OPT_TARGET_IMAGE_OPTS, "target-image-opts", NULL, NULL },
+	{ OPT_TARGET_IMAGE_OPTS, "target-image-opts", NULL, "with -n: the destination "
+	  "is described as by --image-opts" },
+	{ OPT_SALVAGE, "salvage", NULL, "what cannot be read becomes zeroes" },
+	{ 'r', "rate-limit", "RATE", "bytes of data a second" },
+	{ 'l', "snapshot", "NAME", "the disk as a snapshot inside the source has it" },
+	{ OPT_BITMAPS, "bitmaps", NULL, NULL },
+	{ OPT_SKIP_BROKEN, "skip-broken-bitmaps", NULL, NULL },
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -43,8 +51,22 @@ struct convert {
 	struct cache src_cache, cache;
 	uint64_t grain;
 	unsigned jobs;
-	bool no_create, target_zero, pack, any_order, progress, quiet;
+	uint64_t rate;
+	const char *snapshot;
+	bool no_create, target_zero, target_opts, pack, any_order, progress, quiet;
+	bool salvage, offload, sparse_said;
 };
+
+static int sparse_size(const char *value, uint64_t *bytes)
+{
+	if (arg_size("-S", value, bytes))
+		return ST_FAILED;
+	if (is_aligned(*bytes, 512) && *bytes <= SPARSE_MAX)
+		return ST_OK;
+	log_err("bad -S '%s': want a multiple of 512, at most %u, or 0", value,
+		SPARSE_MAX);
+	return ST_FAILED;
+}
 
 static int option(void *to, int id, const char *value)
 {
@@ -75,7 +97,8 @@ static int option(void *to, int id, const char *value)
 		v->pack = true;
 		return ST_OK;
 	case 'S':
-		return arg_size("-S", value, &v->grain);
+		v->sparse_said = true;
+		return sparse_size(value, &v->grain);
 	case 'm':
 		return arg_number("-m", value, 1, JOBS_MAX, &v->jobs);
 	case 'W':
@@ -94,21 +117,66 @@ static int option(void *to, int id, const char *value)
 	case 'U':
 		env_opts.share = true;
 		return ST_OK;
-	default:			/* -C: it is a hint */
+	case 'C':
+		v->offload = true;
 		return ST_OK;
+	case 'r':
+		return arg_size("rate", value, &v->rate);
+	case 'l':
+		v->snapshot = value;
+		return ST_OK;
+	case OPT_SALVAGE:
+		v->salvage = true;
+		return ST_OK;
+	case OPT_TARGET_IMAGE_OPTS:
+		v->target_opts = true;
+		return ST_OK;
+	default:
+		log_err("bitmaps are not copied; qemu-img convert --bitmaps does that");
+		return ST_FAILED;
 	}
 }
 
-static int check_options(const struct command *c, struct convert *v)
+static int check_options(const struct command *c, struct convert *v, unsigned n)
 {
-	v->grain = min_u64(align_down(v->grain, 512), GRAIN_MAX);
+	v->grain = min_u64(v->grain, GRAIN_MAX);
+	while (v->grain & (v->grain - 1))	/* to a power of two */
+		v->grain &= v->grain - 1;
 	if (v->target_zero && !v->no_create)
 		return args_wrong(c, "--target-is-zero needs -n");
 	if (v->no_create && (v->make.values.n || v->make.backing))
 		return args_wrong(c, "-n makes no image: -o and -B do not apply");
 	if (v->target_zero && v->make.backing)
 		return args_wrong(c, "an image with a backing file is not zero");
+	if (v->snapshot && n > 1)
+		return args_wrong(c, "-l is for one source");
+	if (v->target_opts && !v->no_create)
+		return args_wrong(c, "--target-image-opts needs -n");
+	/* -C is a hint and is not followed; what contradicts it is told all the same. */
+	if (v->offload && v->sparse_said)
+		return args_wrong(c, "-C and -S exclude each other");
+	if (v->offload && v->salvage)
+		return args_wrong(c, "-C and --salvage exclude each other");
 	return ST_OK;
+}
+
+static int open_source(const struct convert *v, const char *name, const char *format,
+		       struct img *im)
+{
+	unsigned flags = IMG_PROBE | (v->src_cache.direct ? IMG_DIRECT : 0);
+	char *id = NULL;
+	int err;
+
+	if (v->snapshot) {
+		id = snapshot_id(name, format, v->snapshot);
+		if (!id)
+			return -ENOENT;
+	}
+	env_snapshot(id);
+	err = img_open(im, name, format, flags);
+	env_snapshot(NULL);
+	free(id);
+	return err;
 }
 
 /* All sources, and how large they are together. */
@@ -116,8 +184,10 @@ static int open_sources(const struct convert *v, char **name, unsigned n,
 			struct img *src, uint64_t *size)
 {
 	for (unsigned i = 0; i < n; i++) {
-		if (img_open(&src[i], name[i], v->format, IMG_PROBE |
-			     (v->src_cache.direct ? IMG_DIRECT : 0)))
+		const char *format = v->format;
+
+		if (image_word(env_opts.described, &name[i], &format) ||
+		    open_source(v, name[i], format, &src[i]))
 			return ST_FAILED;
 		if (src[i].guessed && !v->quiet)
 			log_warn("%s: no format was given and none is recognised: "
@@ -167,7 +237,8 @@ static int copy(struct convert *v, struct img *src, unsigned n, struct img *dst,
 		.src = src, .n_src = n, .dst = dst, .size = size,
 		.jobs = v->jobs, .ordered = !v->any_order, .pack = v->pack,
 		.unit = img_unit(dst), .dst_zero = starts_zero(v, dst),
-		.differ = v->make.backing,
+		.differ = v->make.backing, .salvage = v->salvage, .quiet = v->quiet,
+		.rate = v->rate,
 	};
 	int err;
 
@@ -184,6 +255,35 @@ static int copy(struct convert *v, struct img *src, unsigned n, struct img *dst,
 	return err ? ST_FAILED : ST_OK;
 }
 
+/* May clusters be compressed? */
+static int check_pack(struct convert *v)
+{
+	const struct td_format_tool *t = td_format_find(v->make.format ? v->make.format :
+							"raw");
+
+	if (!v->pack || !t)
+		return ST_OK;
+	if (t->pack == TD_PACK_NEVER) {
+		log_err("images of format %s are not written compressed", t->name);
+		return ST_FAILED;
+	}
+	for (unsigned i = 0; i < v->make.values.n; i++) {
+		const struct td_format_value *o = &v->make.values.v[i];
+
+		if (strcmp(o->name, "preallocation") || !strcmp(o->value, "off"))
+			continue;
+		log_err("clusters are compressed or preallocated, not both");
+		return ST_FAILED;
+	}
+	if (t->pack == TD_PACK_PLAIN) {
+		if (!v->quiet)
+			log_warn("images of format %s are not written compressed: clusters "
+				 "are written as they are", t->name);
+		v->pack = false;
+	}
+	return ST_OK;
+}
+
 static int convert(struct convert *v, char **name, unsigned n)
 {
 	struct img *src = calloc(n, sizeof(*src)), dst = { 0 };
@@ -191,10 +291,15 @@ static int convert(struct convert *v, char **name, unsigned n)
 	int st;
 
 	ASSERT(src);
-	st = open_sources(v, name, n, src, &size);
+	st = image_word(v->target_opts, &name[n], &v->make.format);
+	v->make.name = name[n];
+	if (st == ST_OK)
+		st = check_pack(v);
+	if (st == ST_OK)
+		st = open_sources(v, name, n, src, &size);
 	if (st == ST_OK && !v->no_create) {
 		v->make.size = size;
-		v->make.has_size = true;
+		v->make.has_size = v->make.size_found = true;
 		st = make_check(&v->make);
 	}
 	if (st == ST_OK)
@@ -223,8 +328,7 @@ static int run(const struct command *c, int argc, char **argv)
 	} else if (st < 0 && n < 2) {
 		st = args_wrong(c, "wants one or more sources and a destination");
 	} else if (st < 0) {
-		v.make.name = word[n - 1];
-		st = check_options(c, &v);
+		st = check_options(c, &v, (unsigned)n - 1);
 		if (st == ST_OK)
 			st = convert(&v, word, (unsigned)n - 1);
 	}

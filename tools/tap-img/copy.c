@@ -5,6 +5,8 @@
  *   part_done ... -> job_end
  *
  * With `differ`, the destination is read as well, and what is the same is left out.
+ * With `salvage`, a read that fails is made again in smaller pieces, down to sectors, and
+ * those that fail still are zeroes.
  *
  * I1  Pieces begin where the one before ended; job->seq counts them.
  * I2  Ordered: a job issues its writes when all jobs before it have issued theirs
@@ -18,6 +20,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "tap_img.h"
 
@@ -40,6 +43,9 @@ struct job {
 	unsigned outstanding;
 	char *buf;
 	char *old;		/* differ: what the destination has */
+	/* salvage: read up to here; how much at a time; where what is lost begins. */
+	uint64_t got, step, lost;
+	int lost_err;
 };
 
 struct work {
@@ -47,6 +53,7 @@ struct work {
 	struct scan there;	/* differ: of the destination as it was */
 	struct job *job;
 	uint64_t turn, seq;
+	uint64_t since_ns, paid;	/* of the rate: when it began, bytes */
 	int err;
 };
 
@@ -212,12 +219,77 @@ static void read_ended(struct job *j)
 	go_on(j->w);
 }
 
+/* Salvaging. */
+
+#define SECTOR 512u
+#define NOT_LOST UINT64_MAX
+
+/* What was lost up to j->got ends there. */
+static void tell_lost(struct job *j)
+{
+	if (j->lost == NOT_LOST)
+		return;
+	if (!j->w->c->quiet)
+		log_warn("%s: bytes %llu to %llu cannot be read (%s): zeroes are in their "
+			 "place", j->src->name,
+			 (unsigned long long)(j->src_off + j->lost),
+			 (unsigned long long)(j->src_off + j->got - 1),
+			 strerror(-j->lost_err));
+	j->lost = NOT_LOST;
+}
+
+static void salvage_next(struct job *j);
+
+/* Half as much where it fails, twice as much where it does not. */
+static void salvaged(struct td_req *r, int err)
+{
+	struct img_part *p = r->owner;
+	struct job *j = p->owner;
+	uint64_t n = p->iov.iov_len;
+
+	td_pool_put(j->src->pool, r);
+	if (err && n > SECTOR) {
+		j->step = align_up(n / 2, SECTOR);
+		salvage_next(j);
+		return;
+	}
+	if (err) {
+		memset(j->buf + j->got, 0, n);
+		j->lost = min_u64(j->lost, j->got);
+		j->lost_err = err;
+	} else {
+		tell_lost(j);
+		j->step = min_u64(2 * j->step, BUF);
+	}
+	j->got += n;
+	salvage_next(j);
+}
+
+static void salvage_next(struct job *j)
+{
+	if (j->got == j->len) {
+		tell_lost(j);
+		read_ended(j);
+		return;
+	}
+	if (!img_start(j->src, TD_OP_READ, 0, j->src_off + j->got,
+		       min_u64(j->step, j->len - j->got), j->buf + j->got, salvaged, j))
+		ASSERT(!"one read a job");
+}
+
 static void read_done(struct td_req *r, int err)
 {
 	struct img_part *p = r->owner;
 	struct job *j = p->owner;
 
 	td_pool_put(j->src->pool, r);
+	if (err && j->w->c->salvage) {
+		j->got = 0;
+		j->step = BUF / 2;
+		j->lost = NOT_LOST;
+		salvage_next(j);
+		return;
+	}
 	if (err)
 		fail(j->w, err, "read", j->src->name, j->src_off);
 	read_ended(j);
@@ -244,10 +316,27 @@ static struct job *free_job(struct work *w)
 	}
 }
 
+/* So many bytes are due when those before them have taken their time. */
+static void keep_rate(struct work *w, uint64_t len)
+{
+	uint64_t due, now = clock_ns();
+
+	if (!w->c->rate)
+		return;
+	due = w->since_ns + (uint64_t)((double)w->paid / (double)w->c->rate * NS_PER_S);
+	if (due > now)
+		env_sleep(due - now);
+	w->paid += len;
+}
+
 static void start(struct work *w, struct img *src, uint64_t src_off, uint64_t off,
 		  uint64_t len, bool zero)
 {
-	struct job *j = free_job(w);
+	struct job *j;
+
+	if (!zero)
+		keep_rate(w, len);
+	j = free_job(w);
 
 	*j = (struct job){
 		.w = w, .buf = j->buf, .old = j->old, .state = JOB_READING,
@@ -267,6 +356,18 @@ static void start(struct work *w, struct img *src, uint64_t src_off, uint64_t of
 		env_wait();
 }
 
+/* Of tables that cannot be read, too, there may be something to salvage behind them. */
+static int source_at(const struct copy *c, struct scan *s, uint64_t off, uint64_t max,
+		     struct td_extent *e)
+{
+	int err = scan_at(s, off, max, e);
+
+	if (!err || !c->salvage)
+		return err;
+	*e = (struct td_extent){ .length = min_u64(max, GAP - off % GAP) };
+	return 0;
+}
+
 /* The next piece of a source from off on, which is byte `at` of the disk: zeroes,
  * or data with no hole in it that is worth leaving out, at most a buffer.  Pieces
  * end where units of the destination end. */
@@ -275,7 +376,7 @@ static int next_piece(const struct copy *c, struct scan *s, uint64_t off,
 {
 	uint64_t max = min_u64(end - off, BUF - at % c->unit), n = 0;
 	struct td_extent e;
-	int err = scan_at(s, off, min_u64(end - off, ZERO_PIECE), &e);
+	int err = source_at(c, s, off, min_u64(end - off, ZERO_PIECE), &e);
 
 	if (err)
 		return err;
@@ -288,7 +389,7 @@ static int next_piece(const struct copy *c, struct scan *s, uint64_t off,
 			return 0;
 	}
 	for (*zero = false; n < max; n += e.length) {
-		err = scan_at(s, off + n, max - n, &e);
+		err = source_at(c, s, off + n, max - n, &e);
 		if (err)
 			return err;
 		if ((e.flags & TD_EXTENT_ZERO) && n && e.length >= GAP)
@@ -357,7 +458,7 @@ static bool busy(const struct work *w)
 
 int copy_run(struct copy *c)
 {
-	struct work w = { .c = c };
+	struct work w = { .c = c, .since_ns = clock_ns() };
 	uint64_t at = 0;
 
 	w.job = calloc(c->jobs, sizeof(*w.job));

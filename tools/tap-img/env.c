@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/keys.h"
 #include "base/log.h"
 #include "io/get.h"
@@ -82,6 +84,28 @@ int env_key(const char *file, int fd)
 	return err ? ST_FAILED : ST_OK;
 }
 
+int env_secret(const char *file, const void *data, size_t len)
+{
+	const char *why = NULL;
+	int err, fd;
+
+	if (file) {
+		err = keys_add_exact(&keys, file, &why);
+	} else {
+		fd = memfd_create("key", MFD_CLOEXEC);
+		err = fd < 0 || write(fd, data, len) != (ssize_t)len ? -errno :
+		      keys_add_memfd(&keys, fd, &why);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (err)
+		log_err("no key in %s: %s", file ? file : "data=", why ? why :
+			strerror(-err));
+	env.secrets = keys.v;
+	env.n_secrets = keys.n;
+	return err ? ST_FAILED : ST_OK;
+}
+
 void env_free(void)
 {
 	keys_wipe(&keys);
@@ -98,9 +122,32 @@ struct td_env *env_get(void)
 	return &env;
 }
 
+void env_snapshot(const char *id)
+{
+	env.snapshot = id;
+}
+
 void env_wait(void)
 {
 	loop_run(env.loop);
+}
+
+static void slept(struct loop_timer *t)
+{
+	(void)t;
+	env_wake();
+}
+
+void env_sleep(uint64_t ns)
+{
+	uint64_t end = clock_ns() + ns;
+	struct loop_timer t;
+
+	loop_timer_init(&t, slept);
+	loop_timer_set(env.loop, &t, ns);
+	while (loop_timer_is_set(&t) && clock_ns() < end)
+		env_wait();
+	loop_timer_clear(&t);
 }
 
 void env_wake(void)

@@ -16,6 +16,7 @@ static const struct opt table[] = {
 	OPT_JSON_ROW,
 	OPT_SHARE_ROW,
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -227,6 +228,8 @@ static int run(const struct command *c, int argc, char **argv)
 		return st;
 	if (n != 1)
 		return args_wrong(c, "wants one image");
+	if (image_word(env_opts.described, &word[0], &i.format))
+		return ST_FAILED;
 	o = i.chain ? info_chain(word[0], i.format) : info_of(word[0], i.format);
 	if (!o)
 		return ST_FAILED;

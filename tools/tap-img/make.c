@@ -88,7 +88,7 @@ static int backing_check(struct make *m)
 	return err ? ST_FAILED : ST_OK;
 }
 
-enum { TAKE_SIZE, TAKE_BACKING, TAKE_BACKING_FORMAT, TAKE_SPACE };
+enum { TAKE_SIZE, TAKE_BACKING, TAKE_BACKING_FORMAT, TAKE_SPACE, TAKE_SECRET };
 
 static const char *take(struct make *m, unsigned i, const char *name)
 {
@@ -103,12 +103,20 @@ static int take_values(struct make *m)
 	const char *size = take(m, TAKE_SIZE, "size");
 	const char *backing = take(m, TAKE_BACKING, "backing_file");
 	const char *format = take(m, TAKE_BACKING_FORMAT, "backing_fmt");
+	const char *secret = take(m, TAKE_SECRET, option_find(m->tool, "encrypt.format") ?
+				  "encrypt.key-secret" : "key-secret");
 
+	if (size && m->has_size && !m->size_found) {
+		log_err("the size is said twice");
+		return ST_FAILED;
+	}
 	if (size && !m->has_size) {
 		if (arg_size("size", size, &m->size))
 			return ST_FAILED;
 		m->has_size = true;
 	}
+	if (secret && secret_first(secret))
+		return ST_FAILED;
 	m->backing = backing ? backing : m->backing;
 	m->backing_format = format ? format : m->backing_format;
 	if (m->backing && !*m->backing)

@@ -16,6 +16,7 @@ static const struct opt table[] = {
 	OPT_JSON_ROW,
 	OPT_SHARE_ROW,
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -234,7 +235,8 @@ static int run(const struct command *c, int argc, char **argv)
 		return st;
 	if (n != 1)
 		return args_wrong(c, "wants one image");
-	if (img_open(&im, word[0], m.format, IMG_PROBE))
+	if (image_word(env_opts.described, &word[0], &m.format) ||
+	    img_open(&im, word[0], m.format, IMG_PROBE))
 		return ST_FAILED;
 	st = print_all(&m, &im);
 	img_close(&im);

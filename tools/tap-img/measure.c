@@ -16,6 +16,7 @@ static const struct opt table[] = {
 	OPT_JSON_ROW,
 	OPT_SHARE_ROW,
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -140,7 +141,7 @@ static int measure(struct measure *m, const char *name)
 		if (img_open(&im, name, m->format, IMG_PROBE))
 			return ST_FAILED;
 		m->make.size = img_size(&im);
-		m->make.has_size = true;
+		m->make.has_size = m->make.size_found = true;
 	}
 	m->make.backing_unseen = true;
 	st = make_check(&m->make);
@@ -193,6 +194,8 @@ static int run(const struct command *c, int argc, char **argv)
 
 	if (st < 0 && !m.make.values.help && n + m.make.has_size != 1)
 		st = args_wrong(c, "wants either an image or --size");
+	if (st < 0 && n)
+		st = image_word(env_opts.described, &word[0], &m.format) ? ST_FAILED : -1;
 	if (st < 0) {
 		m.make.name = "";
 		st = measure(&m, n ? word[0] : NULL);

@@ -26,6 +26,7 @@ static const struct opt table[] = {
 	OPT_PROGRESS_ROW,
 	OPT_QUIET_ROW,
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -199,7 +200,7 @@ static int rename_backing(struct rebase *r, const char *name)
 
 static int run(const struct command *c, int argc, char **argv)
 {
-	struct rebase r = { .format = "qcow2" };
+	struct rebase r = { 0 };
 	const struct td_format_tool *t;
 	char **word;
 	int n, st = args_parse(c, argc, argv, option, &r, &word, &n);
@@ -211,6 +212,10 @@ static int run(const struct command *c, int argc, char **argv)
 	if (*r.backing && !r.backing_format)
 		return args_wrong(c, "a backing file needs its format: -F raw, -F qcow2, "
 				  "...");
+	if (image_word(env_opts.described, &word[0], &r.format))
+		return ST_FAILED;
+	if (!r.format)
+		r.format = "qcow2";
 	t = td_format_find(r.format);
 	if (!t || !t->rebase) {
 		log_err("images of format %s keep the backing file they have", r.format);

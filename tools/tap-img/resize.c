@@ -15,6 +15,7 @@ static const struct opt table[] = {
 	  "or full (off)" },
 	OPT_QUIET_ROW,
 	OPTS_KEYS,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -152,6 +153,8 @@ static int run(const struct command *c, int argc, char **argv)
 		return st;
 	if (n + (size != NULL) != 2)
 		return args_wrong(c, "wants an image and a size");
+	if (image_word(env_opts.described, &word[0], &r.format))
+		return ST_FAILED;
 	return resize(&r, word[0], size ? size : word[1]);
 }
 

@@ -22,12 +22,14 @@ int scan_at(struct scan *s, uint64_t off, uint64_t max, struct td_extent *e)
 	while (s->at < s->x.n && off >= s->from + s->v[s->at].length)
 		s->from += s->v[s->at++].length;
 	if (s->at == s->x.n) {
-		int err = img_extents(s->im, s->flags, off,
+		int err;
+
+		s->at = 0;
+		err = img_extents(s->im, s->flags, off,
 				      min_u64(size - off, SCAN_SPAN), &s->x);
 
 		if (err)
 			return err;
-		s->at = 0;
 		s->from = off;
 	}
 	ASSERT(off >= s->from);

@@ -1,6 +1,7 @@
 /* snapshot.c - tap-img snapshot: states of a disk that are kept inside its image. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -12,9 +13,10 @@ static const struct opt table[] = {
 	{ 'c', "create", "NAME", "make one of the disk as it is" },
 	{ 'a', "apply", "NAME", "make the disk what it was; what it is is lost" },
 	{ 'd', "delete", "NAME", "delete one" },
-	{ 'f', "format", "FORMAT", "of the image (qcow2)" },
+	{ 'f', "format", "FORMAT", "of the image (qcow2; -l: looked for in it)" },
 	OPT_QUIET_ROW,
 	OPT_SHARE_ROW,
+	OPT_DESCRIBED_ROW,
 	OPTS_EVERY
 };
 
@@ -88,6 +90,59 @@ void snapshots_print(const json_t *list)
 		print(o);
 }
 
+static const char *text_of(const json_t *o, const char *name)
+{
+	return json_string_value(json_object_get(o, name));
+}
+
+/* The first that matches: by id, or else by name. */
+static const char *find(const json_t *all, const char *id, const char *name, bool both)
+{
+	const json_t *o;
+	size_t i;
+
+	for (unsigned by_name = 0; by_name < 2; by_name++) {
+		json_array_foreach((json_t *)all, i, o) {
+			const char *its_id = text_of(o, "id"), *its_name = text_of(o, "name");
+			bool is = both ? (!id || !strcmp(id, its_id)) &&
+					 (!name || !strcmp(name, its_name)) :
+				  !strcmp(by_name ? its_name : its_id, id);
+
+			if (is)
+				return its_id;
+		}
+	}
+	return NULL;
+}
+
+char *snapshot_id(const char *image, const char *format, const char *which)
+{
+	json_t *o = info_of(image, format);
+	struct values v = { 0 };
+	char *id = NULL, *name = NULL, *found = NULL;
+	bool both = !strncmp(which, "snapshot.", 9);
+	const char *is;
+
+	if (!o)
+		return NULL;
+	if (both) {
+		values_add(&v, which);
+		id = values_take(&v, "snapshot.id");
+		name = values_take(&v, "snapshot.name");
+	}
+	is = both && !id && !name ? NULL :
+	     find(json_object_get(o, "snapshots"), both ? id : which, name, both);
+	if (is)
+		found = strdup(is);
+	else
+		log_err("%s has no snapshot '%s' inside", image, which);
+	values_free(&v);
+	free(id);
+	free(name);
+	json_decref(o);
+	return found;
+}
+
 static int list(const struct snapshot *s, const char *name)
 {
 	json_t *o = info_of(name, s->format);
@@ -101,7 +156,7 @@ static int list(const struct snapshot *s, const char *name)
 
 static int run(const struct command *c, int argc, char **argv)
 {
-	struct snapshot s = { .format = "qcow2" };
+	struct snapshot s = { 0 };
 	struct img im;
 	char **word;
 	int n, st = args_parse(c, argc, argv, option, &s, &word, &n);
@@ -110,9 +165,11 @@ static int run(const struct command *c, int argc, char **argv)
 		return st;
 	if (n != 1 || s.asked > 1)
 		return args_wrong(c, "wants one image, and one thing to do");
+	if (image_word(env_opts.described, &word[0], &s.format))
+		return ST_FAILED;
 	if (s.list || !s.asked)
 		return list(&s, word[0]);
-	if (img_open_file(&im, word[0], s.format, IMG_WRITE))
+	if (img_open_file(&im, word[0], s.format ? s.format : "qcow2", IMG_WRITE))
 		return ST_FAILED;
 	if (!im.tool || !im.tool->snap) {
 		log_err("%s: images of format %s have no snapshots inside", im.name,

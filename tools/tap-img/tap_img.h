@@ -2,6 +2,7 @@
  *
  *   main.c      the table of commands
  *   args.c      command lines: options and operands in any order, sizes, -o lists
+ *   described.c --object and --image-opts
  *   env.c       loop, queue, workers: what drivers stand on, and waiting for them
  *   img.c       an open image, and one request to it at a time
  *   scan.c      walking through what is allocated in an image
@@ -55,15 +56,16 @@ const struct classic *classic_find(const char *argv0);	/* NULL: none of them */
 enum {
 	OPT_OUTPUT = 300, OPT_OBJECT, OPT_IMAGE_OPTS, OPT_TARGET_IMAGE_OPTS,
 	OPT_CHAIN, OPT_START, OPT_MAX, OPT_PREALLOC, OPT_SHRINK, OPT_SIZE,
-	OPT_TARGET_ZERO, OPT_KEY_FILE, OPT_KEY_FD,
+	OPT_TARGET_ZERO, OPT_KEY_FILE, OPT_KEY_FD, OPT_SALVAGE, OPT_BITMAPS,
+	OPT_SKIP_BROKEN,
 };
-/* Taken by qemu-img and refused here, with a line that says why. */
-#define OPTS_REFUSED                                  \
-	{ OPT_OBJECT, "object", "OBJECT", NULL },     \
-	{ OPT_IMAGE_OPTS, "image-opts", NULL, NULL }
-#define OPTS_EVERY                                                   \
-	{ OPT_HELP, "help", NULL, "show this text and exit" },       \
-	OPTS_REFUSED, OPT_END
+#define OPTS_EVERY                                                        \
+	{ OPT_OBJECT, "object", "secret,id=ID,file=FILE", "a key is in " \
+	  "FILE, as it is; images are named by it in --image-opts" },    \
+	{ OPT_HELP, "help", NULL, "show this text and exit" }, OPT_END
+#define OPT_DESCRIBED_ROW                                                \
+	{ OPT_IMAGE_OPTS, "image-opts", NULL, "images are described: "   \
+	  "driver=FORMAT,file.filename=FILE,encrypt.key-secret=ID" }
 #define OPTS_KEYS                                                                \
 	{ OPT_KEY_FILE, "key-file", "FILE", "a key of an encrypted image is in "  \
 	  "FILE; -: standard input" },                                           \
@@ -109,19 +111,35 @@ void values_free(struct values *l);
 /* "1.5 GiB", with three digits; buf of 32 bytes. */
 const char *size_human(uint64_t bytes, char *buf);
 
+/* --- described.c --- */
+
+/* The value of an --object; it is changed, and kept.  ST_OK, or after log_err(). */
+int object_add(char *text);
+/* An --object has that id, and is the first key, which is that of an image that is made?
+ * ST_OK, or after log_err(). */
+int secret_first(const char *id);
+/* If images are described (--image-opts): what *word says, as a name and a format.
+ * ST_OK, or after log_err(). */
+int image_word(bool described, char **word, const char **format);
+
 /* --- env.c --- */
 
 struct env_opts {
 	bool share;		/* read-only images: no locks */
+	bool described;		/* --image-opts */
 };
 extern struct env_opts env_opts;
 int env_init(void);		/* ST_OK, or after log_err() */
 void env_free(void);
 /* A key of images, from a file or (NULL) a descriptor; ST_OK, or after log_err(). */
 int env_key(const char *file, int fd);
+/* The same of a file that has nothing else, or (NULL) of these bytes. */
+int env_secret(const char *file, const void *data, size_t len);
 struct td_env *env_get(void);
+void env_snapshot(const char *id);	/* images that are opened show it; NULL: none */
 void env_wait(void);		/* run the loop until somebody calls ... */
 void env_wake(void);
+void env_sleep(uint64_t ns);	/* the loop runs meanwhile */
 
 /* --- img.c --- */
 
@@ -183,6 +201,9 @@ char *name_from_image(const char *image, const char *name);
 /* --- snapshot.c --- */
 
 void snapshots_print(const struct json_t *list);	/* NULL: nothing */
+/* The id of a snapshot inside an image, by its id or name, or as
+ * "snapshot.id=ID,snapshot.name=NAME".  Allocated; NULL after log_err(). */
+char *snapshot_id(const char *image, const char *format, const char *which);
 
 /* --- info.c --- */
 
@@ -224,6 +245,9 @@ struct copy {
 				 * bytes; 0: everything is written */
 	bool dst_zero;		/* dst reads as zeroes already */
 	bool differ;		/* what dst has already is not written */
+	bool salvage;		/* what cannot be read is zeroes ... */
+	bool quiet;		/* ... and nothing is said of it */
+	uint64_t rate;		/* bytes of data a second; 0: as it goes */
 };
 /* 0, or -errno after log_err(). */
 int copy_run(struct copy *c);
@@ -239,10 +263,11 @@ struct make {
 	bool backing_unseen;		/* the backing file need not be there */
 	uint64_t size;			/* of the disk */
 	bool has_size;
+	bool size_found;		/* and not said */
 	/* make_check() finds: */
 	const struct td_format_tool *tool;
 	const char *space;		/* preallocation of a raw image, or NULL */
-	char *taken[4];			/* make_free() gives them back */
+	char *taken[5];			/* make_free() gives them back */
 };
 /* Looks at format, options, backing file and size; ST_OK, ST_FAILED after
  * log_err(), or -1: it was a question (-o help) and has been answered. */
