@@ -3,15 +3,14 @@
 # go.  (One that dies takes along what it knows: then disks go on, and no more.)
 # (Xen 4.14's cannot be updated.)
 # XEN: 4.17 4.20
-needs_xen_ring
+. /lab/cases/kill.inc
 truncate -s 8M "$T/a.img" "$T/b.img"
 guest
 start_ctl
 attach xvdb "aio:$T/a.img"
 must "load_begin /dev/xvdb 100000 4"
-sleep 1
 for i in 1 2; do
-	out=$(timeout 60 xenstore-control live-update "$(command -v xenstored)") ||
+	out=$(timeout 240 xenstore-control live-update "$(command -v xenstored)") ||
 		fail "live-update: $out"
 	sleep 1
 	must load_on
@@ -19,10 +18,11 @@ for i in 1 2; do
 	must "guestio write /dev/xvdc $i && guestio verify /dev/xvdc $i"
 	detach xvdc
 done
-pid=$(tap-ctl list | sed -n 's/.*pid=\([0-9]*\).*/\1/p')
+MINOR=0
+pid=$(pid_of_disk)
 kill -KILL "$pid"
-sleep 2
-must load_on
+wait_for 20 successor "$pid" || fail "no successor: $(tap-ctl list)"
+must gap >/dev/null
 must load_end
 detach xvdb
 wait_for 20 nothing_left || fail "left: $(tap-ctl list) $(backends)"
