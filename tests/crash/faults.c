@@ -67,6 +67,21 @@ static void cut_here(struct crash *c, const struct mem_store *m,
 	power_cut_free(&cut);
 }
 
+/* What has failed just now may be refused for a moment: it works in the end, if the
+ * fault heals. */
+static void load_again(struct load *l, bool heals)
+{
+	unsigned before, tries = 0;
+
+	do {
+		if (tries)
+			usleep(100000);
+		l->may_fail = !heals || tries < 20;
+		before = l->errors;
+		load_run(l);
+	} while (heals && l->errors > before && tries++ < 20);
+}
+
 /* False: the fault lies behind the end of the run. */
 static bool one(struct crash *c, const struct kind *k, unsigned nth)
 {
@@ -75,14 +90,13 @@ static bool one(struct crash *c, const struct kind *k, unsigned nth)
 	struct mem_store m;
 	struct load l = { .c = c, .m = &m, .ops = c->ops, .may_fail = true };
 	char what[128];
-	unsigned before;
 	bool hit;
 	int rc;
 
 	snprintf(what, sizeof(what), "%s (operation %u)", k->name, nth);
 	if (c->verbose)
 		printf("%s\n", what);
-	alarm(60);
+	alarm(300);
 	c->random = c->seed;
 	crash_store(c, &m, c->start);
 	m.record = true;
@@ -95,13 +109,8 @@ static bool one(struct crash *c, const struct kind *k, unsigned nth)
 		hit = m.hits;
 		mem_store_fail(&m, NULL);
 		l.ops = c->ops / 4;
-		before = l.errors;
 		load_run(&l);
-		/* What has failed just now may be refused for a moment. */
-		if (k->heals && l.errors > before)
-			usleep(150000);
-		l.may_fail = !k->heals;
-		load_run(&l);
+		load_again(&l, k->heals);
 		rc = rig_close(&c->g);
 		if (rc && (k->heals || !hit))
 			crash_wrong(c, "%s: cannot close: %s", what,

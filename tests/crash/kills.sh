@@ -11,6 +11,7 @@ set -u
 . "$(dirname "$0")/../lib/crash_images.sh"
 requires qemu-img qemu-io
 seed
+RANDOM=$((SEED % 32768))
 # What has died is never freed.
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 

@@ -11,6 +11,7 @@ set -u
 . "$(dirname "$0")/../lib/crash_images.sh"
 requires qemu-img qemu-io
 seed
+RANDOM=$((SEED % 32768))
 
 bad=0 tried=0 missing=
 # shellcheck disable=SC2086

@@ -28,10 +28,8 @@ own $io
 wait_for 5 grep -q ' Write id' "$T/store.log" || fail "it does not write: $(cat "$T/store.log")"
 kill -KILL "$PID"
 another() { [ "$(disk_json "$MINOR" | jq ".pid > 0 and .pid != $PID")" = true ]; }
-until another; do
-	# what has come first?  (the list is older than the log)
-	sleep 0.02
-done
+# What has come first?  (The list is older than the log.)
+wait_for 15 another || fail "not replaced: $(tap-ctl list)"
 grep -q '\.\.\.Write id' "$T/store.log" ||
 	fail "another serves, and the write has not ended: $(cat "$T/store.log")"
 wait $io || fail "the client: $(cat "$T/io.out")"

@@ -53,7 +53,7 @@ while [ $n -lt $kills ]; do
 	if [ $((n % 2)) = 1 ]; then
 		tapdisk_up --recover --kill-at \
 			"${points[n / 2 % ${#points[@]}]}:$((1200 + RANDOM % 500))"
-		late=$(($(date +%s) + 20))
+		late=$(($(date +%s) + 60))
 		until gone $pid || [ "$(date +%s)" -gt $late ]; do sleep 0.01; done
 		gone $pid || kill -KILL $pid
 	elif [ $((RANDOM % 2)) = 0 ]; then

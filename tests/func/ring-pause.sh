@@ -9,17 +9,21 @@ start_ctl
 truncate -s 16M "$T/disk.img"
 create "aio:$T/disk.img"
 
-timeout 120 tap-io -m "$MINOR" --data 32M --queues 2 -c \
-	"verify --seed $SEED --ops 20000 --depth 32" >"$T/verify.out" 2>&1 &
-job=$!
-n=0
-while kill -0 $job 2>/dev/null && [ $n -lt 8 ]; do
-	tap-ctl pause -m "$MINOR" || fail "pause: status $?"
-	sleep 0.1
-	tap-ctl unpause -m "$MINOR" || fail "unpause: status $?"
-	n=$((n + 1))
+# Some pauses come while it works, however fast its requests are and slow those who pause.
+for ops in 20000 100000 500000; do
+	timeout 300 tap-io -m "$MINOR" --data 32M --queues 2 -c \
+		"verify --seed $SEED --ops $ops --depth 32" >"$T/verify.out" 2>&1 &
+	job=$!
+	n=0
+	while kill -0 $job 2>/dev/null && [ $n -lt 8 ]; do
+		tap-ctl pause -m "$MINOR" || fail "pause: status $?"
+		sleep 0.1
+		tap-ctl unpause -m "$MINOR" || fail "unpause: status $?"
+		n=$((n + 1))
+	done
+	wait $job || fail "verify across $n pauses: $(cat "$T/verify.out")"
+	[ $n -le 1 ] || break
 done
-wait $job || fail "verify across $n pauses: $(cat "$T/verify.out")"
 [ $n -gt 1 ] || fail "the job ended before it could be paused"
 
 # One session, fed step by step.

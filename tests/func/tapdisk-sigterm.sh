@@ -10,7 +10,7 @@ truncate -s 1M "$T/a.img"
 
 start_ctl
 for during in nothing pause; do
-	create "delay:ms=3000,op=write|aio:$T/a.img"
+	create "delay:ms=6000,op=write|aio:$T/a.img"
 	pid=$(tapdisk_pids)
 	tap-io -m 0 -c 'write -P 7 0 4k' >"$T/out" 2>&1 &
 	writer=$!
@@ -48,8 +48,8 @@ for daemon in another none; do
 	destroy "$MINOR"
 done
 
-# What it had in hand is not lost with it.
-create "delay:ms=3000,op=write|aio:$T/a.img"
+# What it had in hand is not lost with it.  (Busy machines have time for both signals.)
+create "delay:ms=6000,op=write|aio:$T/a.img"
 tap-io -m "$MINOR" -c 'write -P 9 0 4k' >"$T/out" 2>&1 &
 writer=$!
 wait_for 15 in_flight "$MINOR" || fail "it does not write: $(cat "$T/out")"

@@ -197,4 +197,24 @@ wait_for 5 spec_is "aio:$T/c.img" || fail "medium: $(tap-ctl list)"
 [ "$(log_count "connect 2/51728 ")" = 1 ] || fail "its rings were let go"
 front 6; wish_end; await_state 6; await_disks 0; remove_nodes
 [ ! -e "/dev/shm/td3-$pid" ] || fail "left: /dev/shm/td3-$pid"
+
+# --- another device in the place of one, in no time: it has its own image.
+for state in 2 4; do
+	toolstack "aio:$T/c.img"; await_state 2
+	wait_for 5 xs blktap-minor >/dev/null
+	[ $state = 2 ] || { front_rings; await_state 4; front 4; }
+	kill -STOP $CTL_PID
+	remove_nodes
+	toolstack "$img"
+	kill -CONT $CTL_PID
+	await_state 2; front_rings; await_state 4; front 4
+	spec_is "$img" || fail "in state $state: served by $(tap-ctl list)"
+	front 6; wish_end; await_state 6; await_disks 0; remove_nodes; await_gone "$B"
+done
+toolstack "$img" w @script /etc/xen/scripts/block-tap; await_state 2
+kill -STOP $CTL_PID
+remove_nodes
+toolstack "$img" w @script /etc/xen/scripts/block-tap
+kill -CONT $CTL_PID
+await_state 2; remove_nodes
 stop_ctl

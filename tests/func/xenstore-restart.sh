@@ -90,7 +90,7 @@ note "xenstored ends, and another begins with what there was"
 xenstore-ls -f / | sed -n 's/^\(\/local.*\) = "\(.*\)"$/\1 \2/p' >"$T/dump"
 stop_xenstored
 await_log "the connection has ended"
-refuse any timeout 5 tap-ctl xen-list
+refuse any timeout 40 tap-ctl xen-list
 tap-ctl list >/dev/null || fail "the loop stands still"
 kill -STOP "$CTL_PID"	# it sees all of it, or none
 start_xenstored

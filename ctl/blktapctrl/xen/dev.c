@@ -153,6 +153,16 @@ void dev_touch(struct xen_dev *d)
 	dev_step(d);
 }
 
+/* Its node was removed and made again, and we saw neither.  1 is its maker's word, which
+ * nobody but us moves on; or what we have told it is not there. */
+static bool was_made_anew(const struct xen_dev *d)
+{
+	if (!d->back.exists || d->state == DEV_NEW)
+		return false;
+	return d->back.state == XB_INITIALISING ||
+	       (d->own && d->told && d->back.own != d->minor);
+}
+
 void dev_step(struct xen_dev *d)
 {
 	for (;;) {
@@ -171,6 +181,11 @@ void dev_step(struct xen_dev *d)
 			nodes_read(d);
 			return;
 		}
+		/* What was opened for the one goes before the other is begun with. */
+		if (was_made_anew(d))
+			d->anew = true;
+		if (d->anew)
+			d->back.exists = false;
 		if (d->kind == XK_VBD && !d->back.ours && d->back.exists)
 			return;			/* another backend's */
 		if (d->back.exists && !d->watched) {
@@ -476,7 +491,7 @@ static void step_gone(struct xen_dev *d)
 		return;
 	if (!d->own && d->ours && d->minor >= 0)
 		disk_orphan(d->minor);
-	next = d->dirty ? dev_new(d->kind, d->domid, d->devid) : NULL;
+	next = d->dirty || d->anew ? dev_new(d->kind, d->domid, d->devid) : NULL;
 	dev_free(d);
 	if (next)
 		dev_touch(next);

@@ -64,6 +64,7 @@ struct xen_dev {
 	bool watched;		/* its frontend's state: of */
 	char watching[XEN_PATH_MAX];
 	bool met;		/* the frontend was there */
+	bool anew;		/* another device has its node by now */
 	bool ours;		/* its script was block-tap or block-blktap */
 	struct loop_timer again;
 	unsigned changed_not;	/* writes in a row that have failed; at most a few */

@@ -1,5 +1,6 @@
 # A disk of ours on this kernel, used from dom0 itself through the shared-memory
 # ring: the daemon, tapdisk's sandbox and libaio work here at all.
+# SHORT: 4.17
 truncate -s 8M "$T/a.img"
 start_ctl
 create "aio:$T/a.img"

@@ -1,5 +1,6 @@
 # Handshakes that cannot be, by values that xenstore can judge and by grants and ports
 # that Xen does; states in any order; nodes that go, at the end all of them.
+# SHORT: 4.20
 . /lab/cases/hostile.inc
 hostile_begin
 hostile values

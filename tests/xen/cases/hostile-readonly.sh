@@ -1,4 +1,5 @@
 # A front end that writes to a disk which it was told not to write to.
+# SHORT: 4.20
 . /lab/cases/hostile.inc
 hostile_begin r
 sum=$(md5sum <"$T/b.img")

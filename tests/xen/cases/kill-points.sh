@@ -7,6 +7,7 @@
 # A list is of POINT:HOW-OFTEN-IT-IS-REACHED:THREADS.  In the short one: done and not
 # recorded; recorded as answered before the ring has it; and in the ring with nobody
 # told, which a guest that has no other request would never hear of.
+# SHORT: 4.17
 # TIMEOUT: 1800
 . /lab/cases/kill.inc
 truncate -s 8M "$T/a.img"
