@@ -84,6 +84,7 @@ struct io_queue {
 	struct loop_fd wake;
 	struct loop_hook submit, poll, sleep;
 	struct loop_timer again;	/* the kernel is short of memory */
+	bool apart;		/* nothing is joined */
 	bool refused;		/* it was, and nothing has completed since */
 	bool immediate;		/* the last call came back with its work done */
 	unsigned row;		/* operations in a row for which it did; the
@@ -308,7 +309,7 @@ static long hand_over(struct io_queue *q, unsigned max)
 		op->unsignalled = q->row == TRUST_AFTER && within_submit(op);
 		if (!op->unsignalled)
 			io_set_eventfd(&op->cb, q->wake.fd);
-		if (b.nr && io_batch_join(&b, op))
+		if (b.nr && !q->apart && io_batch_join(&b, op))
 			continue;
 		if (b.nr == max)
 			break;
@@ -451,9 +452,11 @@ static int setup(struct io_queue *q, unsigned depth)
 		q->ring = NULL;
 	}
 	/* It mistakes the ring's size, and learns what the kernel has written
-	 * to memory from the system call. */
-	if (RUNNING_ON_VALGRIND)
+	 * to memory from the system call and the iocb that was submitted. */
+	if (RUNNING_ON_VALGRIND) {
 		q->ring = NULL;
+		q->apart = true;
+	}
 	return 0;
 }
 

@@ -46,7 +46,7 @@ static bool follows(const struct io_batch *b, const struct io_op *op)
 	return b->bytes && op->bytes &&		/* a flush has none */
 	       (uint64_t)c->u.c.offset == b->end &&
 	       c->aio_fildes == a->aio_fildes &&
-	       c->aio_rw_flags == a->aio_rw_flags &&
+	       !c->aio_rw_flags && !a->aio_rw_flags &&
 	       is_write(op) == is_write(b->first) &&
 	       !op->alone && !b->first->alone;
 }

@@ -5,7 +5,9 @@
  *
  * Only small ones are joined, and not to more than JOIN_MAX, so that the device has
  * several at a time.  What does not come back whole is done again, each operation by
- * itself: then each has the error, or the end of the file, that is its own.
+ * itself: then each has the error, or the end of the file, that is its own.  A write
+ * that has to reach the disk (RWF_DSYNC) is never joined: the kernel tells once that
+ * something was lost before, and to do it again would hide that.
  */
 #ifndef IO_JOIN_H
 #define IO_JOIN_H

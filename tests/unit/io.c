@@ -235,6 +235,9 @@ static void what_is_refused_fails_alone(void **state)
 	}
 }
 
+/* Not where valgrind looks at what the kernel was given after it has taken it. */
+#define JOINED(n) (RUNNING_ON_VALGRIND ? 0u : (n))
+
 /* 64 pages in a row: two operations of 128 KiB. */
 static void neighbours_are_joined(void **state)
 {
@@ -249,13 +252,13 @@ static void neighbours_are_joined(void **state)
 			put_at(&f, &ops[i], i, true, f.fd, i * 4096);
 		}
 		loop_run(f.loop);
-		assert_int_equal(io_stats(f.q)->joined, 62);
+		assert_int_equal(io_stats(f.q)->joined, JOINED(62));
 		assert_int_equal(io_stats(f.q)->ops, 64);
 		memset(mem, 0, sizeof(mem));
 		for (unsigned i = 0; i < 64; i++)
 			put_at(&f, &ops[i], i, false, f.fd, i * 4096);
 		loop_run(f.loop);
-		assert_int_equal(io_stats(f.q)->joined, 124);
+		assert_int_equal(io_stats(f.q)->joined, JOINED(124));
 		for (unsigned i = 0; i < 64; i++) {
 			assert_true(ops[i].res == 4096 && ops[i].calls == 1);
 			assert_true(mem[i * 4096] == (char)(i + 1) &&
@@ -289,7 +292,7 @@ static void vectors_are_joined(void **state)
 		from += cut[i];
 	}
 	loop_run(f.loop);
-	assert_int_equal(io_stats(f.q)->joined, 3);
+	assert_int_equal(io_stats(f.q)->joined, JOINED(3));
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(ops[i].res, cut[i] * 512);
 	for (unsigned k = 0; k < 14; k++)
@@ -299,7 +302,7 @@ static void vectors_are_joined(void **state)
 
 static void strangers_are_not_joined(void **state)
 {
-	struct one ops[8];
+	struct one ops[9];
 	struct fixture f;
 	int fd;
 
@@ -314,13 +317,15 @@ static void strangers_are_not_joined(void **state)
 	io_readv(f.q, &ops[4].op, fd, &ops[4].iov, 1, 5 * 4096, one_done);
 	put_at(&f, &ops[5], 5, false, fd, 21 * 4096);	/* large, and after it */
 	put_at(&f, &ops[6], 6, true, fd, 22 * 4096);
-	ops[7] = (struct one){ .f = &f, .iov = { mem, 4096 } };
-	io_writev(f.q, &ops[7].op, fd, &ops[7].iov, 1, 23 * 4096, RWF_DSYNC,
-		  one_done);
-	f.left += 2;
+	for (unsigned i = 7; i < 9; i++) {		/* reach the disk */
+		ops[i] = (struct one){ .f = &f, .iov = { mem, 4096 } };
+		io_writev(f.q, &ops[i].op, fd, &ops[i].iov, 1, (16 + i) * 4096,
+			  RWF_DSYNC, one_done);
+	}
+	f.left += 3;
 	loop_run(f.loop);
 	assert_int_equal(io_stats(f.q)->joined, 0);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < 9; i++)
 		assert_int_equal(ops[i].res, i == 4 ? 64 << 10 : 4096);
 	close(fd);
 	tear_down(&f);
@@ -345,7 +350,7 @@ static void joined_and_failed_each_by_itself(void **state)
 			assert_int_equal(ops[i].res, i < 10 ? 4096 : 0);
 			assert_int_equal(ops[i].calls, 1);
 		}
-		assert_true(io_stats(f.q)->joined > 0);
+		assert_in_range(io_stats(f.q)->joined, JOINED(1), 15);
 		for (unsigned k = 0; k < 2 && !RUNNING_ON_VALGRIND; k++) {
 			for (unsigned i = 0; i < 16; i++) {
 				put_at(&f, &ops[i], i, i & 8, f.fd, i * 4096);
