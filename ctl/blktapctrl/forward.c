@@ -16,6 +16,7 @@
 
 struct forward {
 	struct call call;
+	struct list link;	/* of the disk's, in the order asked */
 	struct vdisk *vd;	/* lives longer: its channel ends the call */
 	struct ask ask;
 	size_t bytes;
@@ -33,6 +34,7 @@ static void forward_end(struct forward *f)
 	chan_forget(&f->call);
 	loop_timer_clear(&f->timer);
 	ask_drop(&f->ask);
+	list_del(&f->link);
 	f->vd->n_forwards--;
 	free(f);
 }
@@ -58,6 +60,17 @@ static void forward_late(struct loop_timer *t)
 		     "its tapdisk has not answered in time");
 }
 
+/* A tapdisk answers in the order asked.  What it has not answered before this was
+ * too much for its pipe, and does not come any more. */
+static void forward_lost_before(const struct forward *f)
+{
+	struct list *e;
+
+	while ((e = f->vd->forwards.next) != &f->link)
+		forward_fail(container_of(e, struct forward, link), -ENOBUFS,
+			     "its tapdisk had too much to tell at once");
+}
+
 static void forward_answered(struct call *c, int err, const struct msg *m)
 {
 	struct forward *f = container_of(c, struct forward, call);
@@ -74,8 +87,10 @@ static void forward_answered(struct call *c, int err, const struct msg *m)
 		return;
 	}
 	ask_reply(&f->ask, m->hdr->flags & TAP_MORE, 0, m->body, m->hdr->len);
-	if (!(m->hdr->flags & TAP_MORE))
-		forward_end(f);
+	if (m->hdr->flags & TAP_MORE)
+		return;
+	forward_lost_before(f);
+	forward_end(f);
 }
 
 void forward(struct vdisk *vd, struct ask *a, uint16_t type,
@@ -107,6 +122,7 @@ void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	loop_timer_init(&f->timer, forward_late);
 	ask_init(&f->ask, a->client, a->id, a->type);
 	ask_drop(a);
+	list_add(&vd->forwards, &f->link);
 	vd->n_forwards++;
 	err = chan_call(&vd->chan, &f->call, type, text, strlen(text));
 	if (err) {

@@ -94,7 +94,7 @@ struct vdisk {
 	unsigned n_files, n_jobs;
 	int refused;		/* what the call's last file was refused with, or 0 */
 	char refusal[384];	/* "cannot open FILE: reason" */
-	struct list forwards;	/* verbs.c: stats and debug, re-entrant */
+	struct list forwards;	/* forward.c: stats and debug, in order */
 	unsigned n_forwards;
 	struct loop_timer settle;	/* adopt.c: ask again */
 	struct loop_work bury;
