@@ -15,7 +15,9 @@ refuse 1 qcow2raw b.raw a.raw
 for f in qcow qcow2; do
 	qcow-create -f $f 8 e.img || fail "qcow-create -f $f"
 	truncate -s 8M z.raw
-	tap-img compare -q -s -f $f -F raw e.img z.raw || fail "-f $f: not 8 MiB of zeroes"
+	tap-img compare -q -f $f -F raw e.img z.raw || fail "-f $f: not zeroes"
+	tap-img info --output=json e.img | grep -q '"virtual-size": 8388608' ||
+		fail "-f $f: not 8 MiB: $(tap-img info e.img)"
 	qcow-create -f $f 8 o.img a.raw || fail "qcow-create with a backing file"
 done
 qcow-create -f qcow2 8 o.img a.qcow || fail "qcow-create on a qcow file"
