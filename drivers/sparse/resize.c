@@ -68,8 +68,10 @@ static void run_resized(struct worker_job *j)
 static void said_run(struct task *t)
 {
 	struct sparse *s = container_of(t, struct sparse, ctl_task);
-	int err = s->ctl_err ? s->ctl_err : life_clean(s, t);
+	int err = s->ctl_err ? s->ctl_err : life_settle(s, t);
 
+	if (!err)	/* a search for free space, too, is over, and written */
+		err = life_clean(s, t);
 	if (err == SPARSE_WAIT)
 		return;
 	if (!err && s->corrupt)		/* now: it may be being marked */
