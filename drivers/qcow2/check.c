@@ -21,7 +21,8 @@ static int whole_clusters(struct qcow2_check *k)
 {
 	uint64_t size = align_up(k->im.store->size, qcow2_cluster(&k->im.d));
 
-	if (size == k->im.store->size || !(k->c->fix_leaks || k->c->fix_errors))
+	if (size == k->im.store->size || !(k->c->fix_leaks || k->c->fix_errors) ||
+	    !(k->im.store->caps & TD_CAP_EXTENTS))	/* a device */
 		return 0;
 	return td_blocking_size(k->im.store, size);
 }

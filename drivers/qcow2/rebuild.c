@@ -123,7 +123,8 @@ static void keep_blocks(struct rebuild *r)
 static int add_blocks(struct rebuild *r)
 {
 	struct qcow2_check *k = &r->k;
-	uint64_t end = r->room;
+	uint64_t end = r->room, max = sparse_grows(r->s, 0) ? r->room :
+				      k->bytes >> k->im.d.cluster_bits;
 
 	while (!k->want[end - 1])	/* the header is there */
 		end--;
@@ -136,7 +137,7 @@ static int add_blocks(struct rebuild *r)
 			return refuse(r, "its refcount table is too small");
 		if (r->t.block[i])
 			continue;
-		if (end == r->room)
+		if (end >= max)
 			return refuse(r, "there is no room for its refcounts");
 		r->t.block[i] = end << k->im.d.cluster_bits;
 		r->t.changed = true;
@@ -151,7 +152,8 @@ static int make_room(struct rebuild *r)
 {
 	struct qcow2_check *k = &r->k;
 	uint64_t end = max_u64(k->clusters, file_clusters(r)) << k->im.d.cluster_bits;
-	int err = end > k->bytes ? sparse_psize(r->s, 0, end) : 0;
+	int err = end > k->bytes && sparse_grows(r->s, 0) ?
+		  sparse_psize(r->s, 0, end) : 0;	/* a device ends where it ends */
 
 	k->bytes = sparse_bytes(r->s, 0);
 	k->have = k->want;

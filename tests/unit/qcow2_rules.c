@@ -595,6 +595,41 @@ static void an_image_on_a_block_device(void **state)
 	assert_true(full);
 }
 
+/* One that was not closed, on a device that ends within a cluster. */
+static void a_dirty_image_on_a_block_device(void **state)
+{
+	char dev[64], on[80];
+	FILE *f;
+	int err;
+
+	(void)state;
+	assert_int_equal(sh("rm -rf * && truncate -s %u disk", 12 * 1024 * 1024 + 4096), 0);
+	if (sh("losetup -f --show disk >name 2>/dev/null"))
+		skip();
+	snprintf(on, sizeof(on), "%s/name", dir);
+	f = fopen(on, "r");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%63s", dev), 1);
+	fclose(f);
+	snprintf(on, sizeof(on), "qcow2:%s", dev);
+	err = sh("qemu-img create -q -f qcow2 -o lazy_refcounts=on %s 8M && "
+		 "{ qemu-io -f qcow2 -c 'write -q -P 3 1M 1M' -c abort %s 2>/dev/null; "
+		 "[ $(od -An -tx1 -j79 -N1 %s) = 01 ]; }", dev, dev, dev);
+	if (!err)
+		err = rig_open(&g, on, 0);
+	if (!err)
+		err = rig_read(&g, MiB, 64 * KiB, buf);
+	for (unsigned k = 0; !err && k < 64 * KiB; k++)
+		if (buf[k] != 3)
+			err = -EBADMSG;
+	if (!err)
+		err = rig_close(&g);
+	if (!err)
+		err = sh("qemu-img check -q -f qcow2 %s", dev);
+	sh("losetup -d %s", dev);
+	assert_int_equal(err, 0);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -635,6 +670,7 @@ int main(void)
 		cmocka_unit_test(discard_gives_space_back),
 		cmocka_unit_test(discard_punches_a_data_file),
 		cmocka_unit_test(an_image_on_a_block_device),
+		cmocka_unit_test(a_dirty_image_on_a_block_device),
 	};
 
 	if (system("qemu-img --version >/dev/null 2>&1 && jq --version "
