@@ -225,4 +225,38 @@ tap-img convert -f qcow2 -O qcow2 -B mid.qcow2 -F qcow2 top.qcow2 c.qcow2 || fai
 qemu-img check -q c.qcow2 || fail "convert -B: check"
 qemu-img compare -q c.qcow2 top.qcow2 || fail "convert -B: another disk"
 [ "$(stat -c %s c.qcow2)" -lt 4000000 ] || fail "convert -B copied all: $(stat -c %s c.qcow2)"
+
+# Two bad L2 entries, at 640 KiB and 6.875 MiB: what is between them is salvaged, all.
+random_file s.raw 5
+truncate -s 16M s.raw
+head -c 16M s.raw >full.raw
+dd if=/dev/zero of=full.raw bs=64K seek=27 count=64 conv=notrunc status=none
+dd if=s.raw of=full.raw bs=64K seek=91 count=10 conv=notrunc status=none
+qemu-img convert -f raw -O qcow2 full.raw two.qcow2 || fail "qemu-img convert"
+qemu-io -f qcow2 -c 'write -q -P 5 640k 64k' -c 'write -q -P 5 7040k 128k' two.qcow2 || fail qemu-io
+python3 - two.qcow2 <<-'END' || fail "no L2 table"
+	import struct, sys
+	f = open(sys.argv[1], "r+b")
+	f.seek(40)
+	f.seek(struct.unpack(">Q", f.read(8))[0])
+	l2 = struct.unpack(">Q", f.read(8))[0] & (1 << 56) - 512
+	for n in 10, 110:
+	    f.seek(l2 + 8 * n)
+	    entry = struct.unpack(">Q", f.read(8))[0]
+	    assert entry
+	    f.seek(l2 + 8 * n)
+	    f.write(struct.pack(">Q", entry | 1 << 58))
+END
+tap-img convert -f qcow2 -O raw two.qcow2 got.raw 2>err && fail "convert, though an entry is bad"
+qemu-io -f raw -c 'write -q -P 5 7104k 64k' full.raw || fail qemu-io
+for c in 10 110; do
+	dd if=/dev/zero of=full.raw bs=64K seek=$c count=1 conv=notrunc status=none
+done
+tap-img convert -q --salvage -f qcow2 -O raw two.qcow2 got.raw 2>err || fail "salvage: $(cat err)"
+cmp got.raw full.raw || fail "salvage lost more than what is bad"
+
+# Where --target-image-opts says no format, none is believed.
+cp full.raw keep.raw
+refuse 1 tap-img convert -n --target-image-opts -f qcow2 c.qcow2 file.filename=keep.raw
+cmp keep.raw full.raw || fail "a refused destination was changed"
 true

@@ -293,6 +293,10 @@ static int convert(struct convert *v, char **name, unsigned n)
 	ASSERT(src);
 	st = image_word(v->target_opts, &name[n], &v->make.format);
 	v->make.name = name[n];
+	if (st == ST_OK && v->target_opts && !v->make.format) {
+		log_err("--target-image-opts: what format? driver=FORMAT says it");
+		st = ST_FAILED;
+	}
 	if (st == ST_OK)
 		st = check_pack(v);
 	if (st == ST_OK)

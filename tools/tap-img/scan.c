@@ -26,10 +26,11 @@ int scan_at(struct scan *s, uint64_t off, uint64_t max, struct td_extent *e)
 
 		s->at = 0;
 		err = img_extents(s->im, s->flags, off,
-				      min_u64(size - off, SCAN_SPAN), &s->x);
-
-		if (err)
+				  min_u64(size - off, SCAN_SPAN), &s->x);
+		if (err) {
+			s->x.n = 0;	/* what came before it was of `off`, not `from` */
 			return err;
+		}
 		s->from = off;
 	}
 	ASSERT(off >= s->from);
