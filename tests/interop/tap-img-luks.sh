@@ -64,6 +64,28 @@ refuse 1 tap-img create -q -f luks n.luks 1M
 refuse 1 tap-img create -q -f luks --key-file key -o cipher-alg=rot13 n.luks 1M
 refuse 1 tap-img create -q -f luks --key-file key -o iter-time=0 n.luks 1M
 [ ! -e n.luks ] || fail "a refused image is there"
+# ... nor is a key taken that would encrypt nothing.
+named="secret,id=s,file=key"
+refuse 1 tap-img create -q -f qcow2 --object "$named" -o encrypt.key-secret=s n.img 1M
+refuse 1 tap-img create -q -f vmdk --object "$named" -o key-secret=s n.img 1M
+refuse 1 tap-img create -q -f raw --object "$named" -o key-secret=s n.img 1M
+[ ! -e n.img ] || fail "an image without encryption was made"
+
+# AES shows nothing of a wrong key: it is the one that is named, wherever it stands.
+printf 'of-aes' >aes
+qemu-img create -q -f qcow2 --object secret,id=s,file=aes \
+	-o encrypt.format=aes,encrypt.key-secret=s aes.qcow2 1M 2>/dev/null || fail "qemu-img: AES"
+qemu-io --object secret,id=s,file=aes --image-opts \
+	driver=qcow2,encrypt.key-secret=s,file.filename=aes.qcow2 -c 'write -q -P 9 0 1M' ||
+	fail "qemu-io: AES"
+head -c 1M /dev/zero | tr '\0' '\011' >plain.raw
+for first in aes key; do
+	other=$([ $first = aes ] && echo key || echo aes)
+	tap-img convert -q --object secret,id=$first,file=$first --object secret,id=$other,file=$other \
+		--image-opts -O raw driver=qcow2,encrypt.key-secret=aes,file.filename=aes.qcow2 \
+		back.raw || fail "convert from AES"
+	cmp back.raw plain.raw || fail "AES with the key of another, $first first"
+done
 head -c 4096 x.luks >cut.luks
 refuse 1 tap-img info cut.luks
 

@@ -199,6 +199,14 @@ char *values_take(struct values *l, const char *name)
 	return NULL;
 }
 
+bool values_has(const struct values *l, const char *name)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (!strcmp(l->v[i].name, name))
+			return true;
+	return false;
+}
+
 void values_free(struct values *l)
 {
 	while (l->n) {

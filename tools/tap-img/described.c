@@ -20,6 +20,13 @@ static struct {
 } secrets[KEYS_MAX];
 static unsigned n_secrets;
 
+/* Words that name a key. */
+static struct {
+	const char *word;
+	unsigned key;
+} named[KEYS_MAX];
+static unsigned n_named;
+
 /* The next NAME=VALUE of *s, which is moved behind it; a comma in a value is doubled.
  * False: there is none.  *value NULL: there is no '='. */
 static bool next_pair(char **s, char **name, char **value)
@@ -145,9 +152,29 @@ static int option_of(const char *name, const char *value)
 	return -1;
 }
 
+unsigned secret_of(const char *word)
+{
+	for (unsigned i = 0; i < n_named; i++)
+		if (named[i].word == word)
+			return named[i].key;
+	return 0;
+}
+
+static int name_key(const char *word, const char *id)
+{
+	if (n_named == ARRAY_SIZE(named)) {
+		log_err("--image-opts: too many images with keys of their own");
+		return ST_FAILED;
+	}
+	named[n_named].word = word;
+	named[n_named++].key = (unsigned)key_of(id);
+	return ST_OK;
+}
+
 int image_word(bool described, char **word, const char **format)
 {
 	char *text = *word, *name, *value;
+	const char *secret = NULL;
 
 	if (!described)
 		return ST_OK;
@@ -168,6 +195,7 @@ int image_word(bool described, char **word, const char **format)
 		case ABOUT_SECRET:
 			if (secret_known(value))
 				return ST_FAILED;
+			secret = value;
 			break;
 		case -1:
 			return ST_FAILED;
@@ -175,8 +203,9 @@ int image_word(bool described, char **word, const char **format)
 			break;
 		}
 	}
-	if (*word)
-		return ST_OK;
-	log_err("--image-opts: no file.filename");
-	return ST_FAILED;
+	if (!*word) {
+		log_err("--image-opts: no file.filename");
+		return ST_FAILED;
+	}
+	return secret ? name_key(*word, secret) : ST_OK;
 }

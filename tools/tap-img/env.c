@@ -93,7 +93,7 @@ int env_secret(const char *file, const void *data, size_t len)
 		err = keys_add_exact(&keys, file, &why);
 	} else {
 		fd = memfd_create("key", MFD_CLOEXEC);
-		err = fd < 0 || write(fd, data, len) != (ssize_t)len ? -errno :
+		err = fd < 0 ? -errno : write(fd, data, len) != (ssize_t)len ? -EIO :
 		      keys_add_memfd(&keys, fd, &why);
 		if (fd >= 0)
 			close(fd);
@@ -104,6 +104,15 @@ int env_secret(const char *file, const void *data, size_t len)
 	env.secrets = keys.v;
 	env.n_secrets = keys.n;
 	return err ? ST_FAILED : ST_OK;
+}
+
+void env_swap_key(unsigned n)
+{
+	struct td_secret s = keys.v[0];
+
+	ASSERT(n < KEYS_MAX);
+	keys.v[0] = keys.v[n];
+	keys.v[n] = s;
 }
 
 void env_free(void)

@@ -221,8 +221,11 @@ int img_open(struct img *im, const char *name, const char *format, unsigned flag
 		return err;
 	if (flags & IMG_PROBE && im->tool && im->tool->info)
 		chain = chain_below(name, im->tool);
+	/* LUKS finds out which key is its own; AES takes the first. */
+	env_swap_key(secret_of(name));
 	err = open_spec(im, im->tool && im->tool->driver ? im->tool->driver->name :
 			im->format, flags, chain);
+	env_swap_key(secret_of(name));
 	free(chain);
 	return err;
 }

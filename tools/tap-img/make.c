@@ -103,9 +103,12 @@ static int take_values(struct make *m)
 	const char *size = take(m, TAKE_SIZE, "size");
 	const char *backing = take(m, TAKE_BACKING, "backing_file");
 	const char *format = take(m, TAKE_BACKING_FORMAT, "backing_fmt");
-	const char *secret = take(m, TAKE_SECRET, option_find(m->tool, "encrypt.format") ?
-				  "encrypt.key-secret" : "key-secret");
+	bool layers = option_find(m->tool, "encrypt.format");
+	const char *secret = NULL;
 
+	if (layers || m->tool == td_format_find("luks"))
+		secret = take(m, TAKE_SECRET, layers ? "encrypt.key-secret" :
+			      "key-secret");
 	if (size && m->has_size && !m->size_found) {
 		log_err("the size is said twice");
 		return ST_FAILED;
@@ -114,6 +117,10 @@ static int take_values(struct make *m)
 		if (arg_size("size", size, &m->size))
 			return ST_FAILED;
 		m->has_size = true;
+	}
+	if (secret && layers && !values_has(&m->values, "encrypt.format")) {
+		log_err("encrypt.key-secret without encrypt.format would encrypt nothing");
+		return ST_FAILED;
 	}
 	if (secret && secret_first(secret))
 		return ST_FAILED;

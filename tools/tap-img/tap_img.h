@@ -106,6 +106,7 @@ struct values {
 int values_add(struct values *l, const char *text);
 /* Takes the value out of the list: NULL, or allocated. */
 char *values_take(struct values *l, const char *name);
+bool values_has(const struct values *l, const char *name);
 void values_free(struct values *l);
 
 /* "1.5 GiB", with three digits; buf of 32 bytes. */
@@ -118,6 +119,8 @@ int object_add(char *text);
 /* An --object has that id, and is the first key, which is that of an image that is made?
  * ST_OK, or after log_err(). */
 int secret_first(const char *id);
+/* Of an image that is described: the number of the key that its word names, else 0. */
+unsigned secret_of(const char *word);
 /* If images are described (--image-opts): what *word says, as a name and a format.
  * ST_OK, or after log_err(). */
 int image_word(bool described, char **word, const char **format);
@@ -135,6 +138,8 @@ void env_free(void);
 int env_key(const char *file, int fd);
 /* The same of a file that has nothing else, or (NULL) of these bytes. */
 int env_secret(const char *file, const void *data, size_t len);
+/* Changes places with the first key, and, done again, back. */
+void env_swap_key(unsigned n);
 struct td_env *env_get(void);
 void env_snapshot(const char *id);	/* images that are opened show it; NULL: none */
 void env_wait(void);		/* run the loop until somebody calls ... */
