@@ -74,7 +74,8 @@ refuse 1 tap-img create -q -f raw --object "$named" -o key-secret=s n.img 1M
 # AES shows nothing of a wrong key: it is the one that is named, wherever it stands.
 printf 'of-aes' >aes
 qemu-img create -q -f qcow2 --object secret,id=s,file=aes \
-	-o encrypt.format=aes,encrypt.key-secret=s aes.qcow2 1M 2>/dev/null || fail "qemu-img: AES"
+	-o encrypt.format=aes,encrypt.key-secret=s aes.qcow2 1M 2>err ||	# it warns of AES
+	fail "qemu-img: AES: $(cat err)"
 qemu-io --object secret,id=s,file=aes --image-opts \
 	driver=qcow2,encrypt.key-secret=s,file.filename=aes.qcow2 -c 'write -q -P 9 0 1M' ||
 	fail "qemu-io: AES"

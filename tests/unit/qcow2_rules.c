@@ -305,17 +305,18 @@ static void growing_keeps_and_adds(void **state)
 	}
 }
 
+/* Images that have a backing file. */
+static const char *const layered[] = {
+	"", "-o compat=0.10,cluster_size=4k", "-o extended_l2=on",
+};
+
 static void growing_over_a_longer_backing_file_shows_zeroes(void **state)
 {
-	static const char *const opts[] = {
-		"", "-o compat=0.10,cluster_size=4k", "-o extended_l2=on",
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(layered); i++) {
 		assert_int_equal(sh("rm -rf * && yes x | head -c 3M >b && qemu-img "
 				    "create -q -f qcow2 %s -b b -F raw i 1048064",
-				    opts[i]), 0);
+				    layered[i]), 0);
 		open_it(0);
 		assert_int_equal(rig_resize(&g, 4 * MiB), 0);
 		assert_int_equal(rig_read(&g, 0, 4 * MiB, buf), 0);
@@ -403,15 +404,11 @@ static void shrinking_leaves_snapshots(void **state)
 /* Nothing of the backing file comes to light either. */
 static void shrinking_above_a_backing_file(void **state)
 {
-	static const char *const opts[] = {
-		"", "-o compat=0.10,cluster_size=4k", "-o extended_l2=on",
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(layered); i++) {
 		assert_int_equal(sh("rm -rf * && yes x | head -c 4M >b && qemu-img "
 				    "create -q -f qcow2 %s -b b -F raw i 4M",
-				    opts[i]), 0);
+				    layered[i]), 0);
 		open_it(0);
 		assert_int_equal(rig_write(&g, 2 * MiB, MiB, want), 0);
 		assert_int_equal(rig_shrink(&g, 1048064), 0);
@@ -544,26 +541,36 @@ static void discard_punches_a_data_file(void **state)
 	}
 }
 
+#define DEV_MAX 64
+
+/* One on the file `disk`: its name, and a spec on it. */
+static void loop_device(char *dev, char *on)
+{
+	char path[80];
+	FILE *f;
+
+	if (sh("losetup -f --show disk >name 2>/dev/null"))
+		skip();
+	snprintf(path, sizeof(path), "%s/name", dir);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%63s", dev), 1);
+	fclose(f);
+	snprintf(on, DEV_MAX + 16, "qcow2:%s", dev);
+}
+
 /* On a block device free space begins behind what is counted, holds anything, and
  * has an end. */
 static void an_image_on_a_block_device(void **state)
 {
-	char dev[64], on[80];
+	char dev[DEV_MAX], on[DEV_MAX + 16];
 	uint64_t seed = 11, off;
-	FILE *f;
 	bool full;
 	int err = 0;
 
 	(void)state;
 	assert_int_equal(sh("rm -rf * && head -c 12M /dev/urandom >disk"), 0);
-	if (sh("losetup -f --show disk >name 2>/dev/null"))
-		skip();
-	snprintf(on, sizeof(on), "%s/name", dir);
-	f = fopen(on, "r");
-	assert_non_null(f);
-	assert_int_equal(fscanf(f, "%63s", dev), 1);
-	fclose(f);
-	snprintf(on, sizeof(on), "qcow2:%s", dev);
+	loop_device(dev, on);
 	err = sh("qemu-img create -q -f qcow2 -o cluster_size=4k %s 16M && "
 		 "qemu-io -f qcow2 -c 'write -q -P 3 1M 64k' %s", dev, dev);
 	if (!err)
@@ -598,20 +605,12 @@ static void an_image_on_a_block_device(void **state)
 /* One that was not closed, on a device that ends within a cluster. */
 static void a_dirty_image_on_a_block_device(void **state)
 {
-	char dev[64], on[80];
-	FILE *f;
+	char dev[DEV_MAX], on[DEV_MAX + 16];
 	int err;
 
 	(void)state;
 	assert_int_equal(sh("rm -rf * && truncate -s %u disk", 12 * 1024 * 1024 + 4096), 0);
-	if (sh("losetup -f --show disk >name 2>/dev/null"))
-		skip();
-	snprintf(on, sizeof(on), "%s/name", dir);
-	f = fopen(on, "r");
-	assert_non_null(f);
-	assert_int_equal(fscanf(f, "%63s", dev), 1);
-	fclose(f);
-	snprintf(on, sizeof(on), "qcow2:%s", dev);
+	loop_device(dev, on);
 	err = sh("qemu-img create -q -f qcow2 -o lazy_refcounts=on %s 8M && "
 		 "{ qemu-io -f qcow2 -c 'write -q -P 3 1M 1M' -c abort %s 2>/dev/null; "
 		 "[ $(od -An -tx1 -j79 -N1 %s) = 01 ]; }", dev, dev, dev);
