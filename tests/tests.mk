@@ -34,9 +34,10 @@ JOBS := $(shell expr `nproc` + 1)
 # All that the tests need, built.
 tests: all $(UNIT) $(FUNC) $(CRASH) $(HOSTXEN) $(if $(SAN),,$(GUESTIO) $(HOSTFRONT))
 
+# SHORT_FORMS=no: without the scripts of which check-long, that follows, has longer forms.
 check: tests
 	@$(TEST_ENV) $(RUN_TESTS) -j $(JOBS) tests/headers.sh tests/docs.sh \
-		$(UNIT) $(FUNC_ALONE) $(FUNC_SH)
+		$(UNIT) $(FUNC_ALONE) $(filter-out $(if $(filter no,$(SHORT_FORMS)),$(LONG_SH)),$(FUNC_SH))
 
 # make check-func T='tests/func/a.sh tests/interop/b.sh': some of them.
 check-unit: $(UNIT)
@@ -83,7 +84,7 @@ check-xen: all $(GUESTIO) $(HOSTFRONT)
 check-xen-full: all $(GUESTIO) $(HOSTFRONT)
 	@$(TEST_ENV) tests/xen/run --full $(T)
 bench-xen: all $(GUESTIO) $(HOSTFRONT)
-	@$(TEST_ENV) tests/xen/run bench
+	@$(TEST_ENV) tests/xen/run -j 1 bench
 $(GUESTIO): $(BUILD)/tests/xen/guestio.o
 	$(call link,-static -pthread)
 $(HOSTFRONT): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/hostfront/*.c))

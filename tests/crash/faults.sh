@@ -25,6 +25,7 @@ for name in ${IMAGES:-$few}; do
 	fi
 	for ((i = 0; i < ${IMAGE_ROUNDS:-1}; i++)); do
 		n=5
+		[ -z "$SAN" ] || n=2
 		[ -z "${IMAGE_ROUNDS:-}" ] || n=40
 		crash_run --ops 80 --faults $n --judge 1 --seed $((SEED + i)) \
 			>"$T/out" 2>&1

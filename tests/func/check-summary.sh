@@ -49,10 +49,10 @@ printf 'echo "1 passed, 0 failed, 0 skipped"\nexit 3\n' >"$T/fake/say-fuzz"
 check && fail "status 0 with failures"
 last "8 passed, 5 failed, 1 skipped"
 {
-	echo "-- make -j$(nproc) check: func/long: status 1 (3.1 s), /x.log:"
+	echo "-- make -j$(nproc) check SHORT_FORMS=no: func/long: status 1 (3.1 s), /x.log:"
 	echo "    | FAIL: the reason"
 	for i in $(seq 29 40); do echo "    | line $i"; done
-	echo "-- make -j$(nproc) check: func/short: status 2 (0.1 s), /y.log:"
+	echo "-- make -j$(nproc) check SHORT_FORMS=no: func/short: status 2 (0.1 s), /y.log:"
 	echo "    | short of words"
 	echo "-- make -j$(nproc) check-tsan: status 2, the end of what it said:"
 	echo "    | x.c:1: error: no"
@@ -63,6 +63,11 @@ last "8 passed, 5 failed, 1 skipped"
 	echo
 } >"$T/want"
 summary | diff "$T/want" - || fail "the summary"
+
+# Stages for which no time is left.
+LIMIT=24 check --quick && fail "status 0 without a test"
+last "0 passed, 0 failed, 1 skipped"
+grep -q '^skip  make .* check: after 0 of 24 minutes' "$T/out" || fail "not told: $(cat "$T/out")"
 
 INSTALL=1
 check && fail "status 0 without what it needs"

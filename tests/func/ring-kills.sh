@@ -7,7 +7,9 @@ set -u
 . "$(dirname "$0")/../lib/test.sh"
 seed
 RANDOM=$((SEED % 32768))
-kills=$((${ROUNDS:-4} * 10))
+rounds=4
+[ -z "$SAN" ] || rounds=1
+kills=$((${ROUNDS:-$rounds} * 10))
 points=(ring-taken ring-executed ring-answered ring-noted ring-shown ring-pushed
 	ring-notified)
 common=(--foreground -m 0 -a "aio:$T/disk.img" --rundir "$RUN" --journal "$T/journal")

@@ -9,7 +9,11 @@ requires jq nbdcopy
 seed
 ops=${OPS:-6000}
 [ -n "${LONG:-}" ] && ops=${OPS:-150000}
-[ -n "$SAN" ] && ops=$((ops / 3))
+case $SAN in
+"") ;;
+thread) ops=$((ops / 10)) ;;
+*) ops=$((ops / 3)) ;;
+esac
 
 start_ctl
 s=$SEED

@@ -7,7 +7,7 @@ set -u
 requires fio nbdcopy jq
 seed
 size=48 mix=512/30:1k/10:4k/20:4608/10:12k/10:64k/10:127k/5:1m/5
-[ -n "${LONG:-}" ] && size=256
+[ -n "${LONG:-}" ] && size=128
 
 truncate -s ${size}M "$T/disk.img"
 start_ctl

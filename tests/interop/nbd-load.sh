@@ -8,7 +8,7 @@ set -u
 requires fio jq nbdinfo
 seed
 rounds=2
-[ -n "${LONG:-}" ] && rounds=40
+[ -n "${LONG:-}" ] && rounds=20
 
 truncate -s 256M "$T/disk.img"
 start_ctl

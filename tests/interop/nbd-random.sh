@@ -2,7 +2,7 @@
 # TIMEOUT: 400
 # libnbd against a model in memory: random commands of all kinds at random bytes,
 # overlapping ones in order, over two connections, with and without structured
-# replies.  LONG=1: more.
+# replies.  LONG=1: OPS of them.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires python3 jq
@@ -12,7 +12,7 @@ done
 [ $PY != none ] || skip "needs python3-libnbd"
 seed
 count=3000
-[ -n "${LONG:-}" ] && count=60000
+[ -n "${LONG:-}" ] && count=${OPS:-60000}
 
 cat >"$T/model.py" <<'PY'
 import errno, random, sys

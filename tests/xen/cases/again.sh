@@ -2,6 +2,7 @@
 # under load all the time: that sees none of it; and descriptors, processes, ports,
 # and the grants and event channels that Xen counts are as many at the end as at the
 # beginning.
+# SHORT: 4.17
 # TIMEOUT: 900
 needs_xen_ring
 # Xen's own tables, of all domains: what is granted and in use, and what is bound.

@@ -1,4 +1,5 @@
 # A drive whose medium is changed and ejected while a guest has it.
+# SHORT: 4.17
 needs_xen_ring
 truncate -s 2M "$T/b.img"
 dd if=/dev/urandom of="$T/a.img" bs=64k count=16 2>/dev/null

@@ -1,7 +1,7 @@
 # Requests that are none - segments, sectors, operations, grants, lists - in the layouts
 # of 64-bit and 32-bit guests, with grants that are copied and that stay mapped: each is
 # answered with its error and changes nothing.
-# SHORT: 4.20
+# SHORT: 4.17
 . /lab/cases/hostile.inc
 hostile_begin
 begin=$(uptime_s)

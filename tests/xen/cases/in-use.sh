@@ -1,6 +1,7 @@
 # A disk that is to be taken away while the guest uses it.  Linux before 5.15 keeps it
 # until its last user has closed it, and that one sees nothing; later ones give it up at
 # once, and their user has errors.  Either way nothing is left, and the next disk works.
+# SHORT: 4.20
 # TIMEOUT: 400
 . /lab/cases/kill.inc
 in_flight() { tap-ctl stats -m "$MINOR" | grep -q '"inflight": *[1-9]'; }

@@ -1,4 +1,5 @@
 # A file system that the guest makes, fills, leaves and finds again.
+# SHORT: 4.17
 needs_xen_ring
 tap-img create -q -f qcow2 "$T/a.qcow2" 32M || fail "create"
 guest

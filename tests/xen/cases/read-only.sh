@@ -1,4 +1,5 @@
 # mode r: the guest sees a read-only disk, a write fails, the file stays as it is.
+# SHORT: 4.17
 needs_xen_ring
 dd if=/dev/urandom of="$T/a.img" bs=64k count=16 2>/dev/null
 sum=$(md5sum <"$T/a.img")

@@ -1,6 +1,7 @@
 # A disk on a device of 4096-byte sectors (dom0's second, which QEMU makes so): the
 # guest is told what to align to, and its data is right, single sectors of 512
 # bytes included.
+# SHORT: 4.17
 needs_xen_ring
 [ "$(cat /sys/block/vdb/queue/logical_block_size)" = 4096 ] || fail "dom0 has no such disk"
 guest
