@@ -13,9 +13,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "loop/accept.h"
 #include "loop/loop.h"
 #include "msg.h"
 
@@ -33,15 +33,13 @@ struct files {
 	uid_t uid;
 	const struct files_ops *ops;
 	void *arg;
-	struct loop_fd listen, conn;
+	struct acceptor door;
+	struct loop_fd conn;
 	struct list asked;
 	struct list answered;
 	struct loop_work answer;
-	struct loop_timer rest;
 	unsigned next_id;
 };
-
-#define REST_NS NS_PER_S	/* after we ran out of descriptors */
 
 static void run_answers(struct loop_work *w)
 {
@@ -138,37 +136,12 @@ static void conn_ready(struct loop_fd *lf, uint32_t events)
 	files_drain(container_of(lf, struct files, conn));
 }
 
-/* Out of descriptors or memory: the daemon that waits would wake us for ever. */
-static void rest(struct files *f, int err)
+static void let_in(struct acceptor *door, int fd)
 {
-	static struct log_limit limit;
-
-	if (log_allowed(&limit))
-		log_warn("cannot accept blktapctrl, will try again: %s", strerror(err));
-	loop_fd_mod(f->loop, &f->listen, 0);
-	loop_timer_set(f->loop, &f->rest, REST_NS);
-}
-
-static void rested(struct loop_timer *t)
-{
-	struct files *f = container_of(t, struct files, rest);
-
-	loop_fd_mod(f->loop, &f->listen, EPOLLIN);
-}
-
-static void listen_ready(struct loop_fd *lf, uint32_t events)
-{
-	struct files *f = container_of(lf, struct files, listen);
-	int fd = accept4(f->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct files *f = container_of(door, struct files, door);
 	struct ucred peer = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof(peer);
 
-	(void)events;
-	if (fd < 0) {
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			rest(f, errno);
-		return;
-	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
 	    (peer.uid != 0 && peer.uid != f->uid)) {
 		log_warn("refused a connection of user %d to the files socket",
@@ -207,10 +180,9 @@ struct files *files_new(struct loop *l, int listen_fd, uid_t uid,
 	list_init(&f->asked);
 	list_init(&f->answered);
 	loop_work_init(&f->answer, run_answers);
-	loop_timer_init(&f->rest, rested);
-	f->listen.fd = listen_fd;
-	f->listen.fn = listen_ready;
-	err = loop_fd_add(l, &f->listen, EPOLLIN);
+	f->door.whom = "blktapctrl";
+	f->door.fn = let_in;
+	err = acceptor_start(&f->door, l, listen_fd);
 	if (err) {
 		free(f);
 		errno = -err;
@@ -222,9 +194,7 @@ struct files *files_new(struct loop *l, int listen_fd, uid_t uid,
 void files_free(struct files *f)
 {
 	hang_up(f);
-	loop_timer_clear(&f->rest);
-	loop_fd_del(f->loop, &f->listen);
-	close(f->listen.fd);
+	acceptor_stop(&f->door);
 	files_lost(f);
 	loop_work_cancel(&f->answer);
 	run_answers(&f->answer);

@@ -368,7 +368,6 @@ static int start_control(const struct config *c)
 	if (fds.pipe_in < 0 || fds.pipe_out < 0)
 		return -1;
 	fcntl(fds.files, F_SETFD, FD_CLOEXEC);
-	fcntl(fds.files, F_SETFL, O_NONBLOCK);
 	self.control = control_new(self.loop, self.disk, &fds, geteuid());
 	if (!self.control) {
 		log_err("cannot serve blktapctrl: %s", strerror(errno));

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ctl.h"
+#include "loop/accept.h"
 #include "msg.h"
 #include "names.h"
 #include "verbs.h"
@@ -27,7 +28,6 @@
 #define LIST_LEVEL (32 * 1024)	/* no more of a list than this waits */
 #define IDLE_NS (20 * NS_PER_S)
 #define CLIENT_PER_PASS 16
-#define REST_NS NS_PER_S	/* after we ran out of descriptors */
 
 struct client {
 	struct list link;
@@ -48,13 +48,11 @@ struct client {
 };
 
 static struct {
-	struct loop_fd sock;
+	struct acceptor door;
 	struct list all;
 	unsigned n;
-	bool full;		/* nobody is let in */
 	struct loop_work clean;
-	struct loop_timer rest;
-} clients = { .sock = { .fd = -1 }, .all = LIST_INIT(clients.all) };
+} clients = { .door.listen.fd = -1, .all = LIST_INIT(clients.all) };
 
 static struct msg_out out;	/* one thread: the loop's */
 
@@ -311,27 +309,7 @@ static void clean_up(struct loop_work *w)
 		if (c->broken)
 			client_free(c);
 	}
-	if (clients.full && clients.n < CLIENTS_MAX && clients.sock.fd >= 0) {
-		clients.full = false;
-		loop_fd_mod(ctl.loop, &clients.sock, EPOLLIN);
-	}
-}
-
-/* Out of descriptors or memory: whoever waits at the door would wake us for ever. */
-static void rest(int err)
-{
-	static struct log_limit limit;
-
-	if (log_allowed(&limit))
-		log_warn("cannot accept a client, will try again: %s", strerror(err));
-	loop_fd_mod(ctl.loop, &clients.sock, 0);
-	loop_timer_set(ctl.loop, &clients.rest, REST_NS);
-}
-
-static void rested(struct loop_timer *t)
-{
-	(void)t;
-	loop_fd_mod(ctl.loop, &clients.sock, EPOLLIN);
+	acceptor_pause(&clients.door, clients.n >= CLIENTS_MAX);
 }
 
 static bool may_ask(int fd)
@@ -369,23 +347,14 @@ static struct client *client_new(int fd)
 	return c;
 }
 
-static void let_in(struct loop_fd *f, uint32_t events)
+static void let_in(struct acceptor *a, int fd)
 {
-	int fd;
-
-	(void)events;
-	if (clients.n >= CLIENTS_MAX) {
-		clients.full = true;
-		loop_fd_mod(ctl.loop, f, 0);
-		return;
-	}
-	fd = accept4(f->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0 && !may_ask(fd))
-		close(fd);
-	else if (fd >= 0)
+	if (may_ask(fd))
 		client_new(fd);
-	else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-		rest(errno);
+	else
+		close(fd);
+	if (clients.n >= CLIENTS_MAX)
+		acceptor_pause(a, true);
 }
 
 int clients_start(void)
@@ -393,33 +362,28 @@ int clients_start(void)
 	int err, fd;
 
 	loop_work_init(&clients.clean, clean_up);	/* clients_stop() needs it */
-	loop_timer_init(&clients.rest, rested);
 	fd = names_listen(RUN_CTL, 0, SOCK_STREAM);
 	if (fd < 0)
 		return fd;
-	clients.sock = (struct loop_fd){ .fd = fd, .fn = let_in };
-	err = loop_fd_add(ctl.loop, &clients.sock, EPOLLIN);
-	if (err) {
+	clients.door.whom = "a client";
+	clients.door.fn = let_in;
+	err = acceptor_start(&clients.door, ctl.loop, fd);
+	if (err)
 		close(fd);
-		clients.sock.fd = -1;
-	}
 	return err;
 }
 
 void clients_shut(void)
 {
-	if (clients.sock.fd < 0)
+	if (clients.door.listen.fd < 0)
 		return;
 	names_remove(RUN_CTL, 0);
-	loop_timer_clear(&clients.rest);
-	loop_fd_del(ctl.loop, &clients.sock);
-	close(clients.sock.fd);
-	clients.sock.fd = -1;
+	acceptor_stop(&clients.door);
 }
 
 void clients_stop(void)
 {
-	ASSERT(clients.sock.fd < 0);
+	ASSERT(clients.door.listen.fd < 0);
 	while (!list_empty(&clients.all))
 		client_free(list_first(&clients.all, struct client, link));
 	loop_work_cancel(&clients.clean);

@@ -195,6 +195,35 @@ static void test_an_asker_that_is_gone_stops_nothing(void **state)
 	assert_int_equal(r.vd->state, VD_PAUSED);
 }
 
+static void test_so_many_clients_and_no_more(void **state)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int s[CLIENTS_MAX + 8], waiting = 9, n = 0;	/* one is there already */
+
+	(void)state;
+	assert_int_equal(clients_start(), 0);
+	run_path(RUN_CTL, 0, sa.sun_path, sizeof(sa.sun_path));
+	for (int i = 0; i < CLIENTS_MAX + 8; i++) {
+		s[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(s[i], (struct sockaddr *)&sa, sizeof(sa)), 0);
+	}
+	for (int i = 0; i < 10; i++)
+		rig_turn();
+	assert_int_equal(clients.n, CLIENTS_MAX);
+	while (waiting--) {
+		close(s[n++]);
+		rig_turn();
+		assert_int_equal(clients.n, CLIENTS_MAX);
+	}
+	close(s[n++]);
+	rig_turn();
+	assert_int_equal(clients.n, CLIENTS_MAX - 1);
+	clients_shut();
+	while (n < CLIENTS_MAX + 8)
+		close(s[n++]);
+	rig_turn();
+}
+
 /* Files are opened only while an open is under way, and only its own. */
 static void test_files_are_asked_for_in_vain(void **state)
 {
@@ -313,6 +342,7 @@ int main(void)
 		T(test_who_waits_for_a_destroyed_disk_is_told),
 		T(test_the_queue_is_bounded),
 		T(test_an_asker_that_is_gone_stops_nothing),
+		T(test_so_many_clients_and_no_more),
 		T(test_files_are_asked_for_in_vain),
 		T(test_what_was_done_is_undone_in_reverse),
 		T(test_a_create_that_cannot_start_leaves_nothing),

@@ -23,6 +23,7 @@
 #include "export/nbd/nbd_buf.h"
 #include "export/nbd/nbd_option.h"
 #include "export/nbd/nbd_wire.h"
+#include "loop/accept.h"
 #include "loop/loop.h"
 #include "td_req.h"
 
@@ -114,7 +115,7 @@ struct nbd_client {
 struct nbd_server {
 	struct loop *loop;
 	struct disk *disk;
-	struct loop_fd listen;
+	struct acceptor door;
 	unsigned minor;
 	bool dying;		/* freed with its last client */
 	struct list clients;
@@ -125,7 +126,6 @@ struct nbd_server {
 	uint64_t gets_seen;	/* bufs.gets at the last tick */
 	struct loop_hook push;
 	struct loop_timer tick;	/* while memory is cached */
-	struct loop_timer retry; /* accepting again after EMFILE */
 };
 
 /* nbd_server.c */

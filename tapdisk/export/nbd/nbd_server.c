@@ -6,16 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/letgo.h"
 #include "base/log.h"
 #include "export/nbd/nbd_priv.h"
 #include "front.h"
-
-#define ACCEPTS 16		/* of one pass */
 
 void nbd_export_now(const struct nbd_server *s, struct nbd_export *x)
 {
@@ -63,13 +59,6 @@ static void server_tick(struct loop_timer *t)
 	loop_timer_set(s->loop, &s->tick, NBD_TICK_NS);
 }
 
-static void server_retry(struct loop_timer *t)
-{
-	struct nbd_server *s = container_of(t, struct nbd_server, retry);
-
-	loop_fd_mod(s->loop, &s->listen, EPOLLIN);
-}
-
 static bool admit(struct nbd_server *s)
 {
 	static struct log_limit limit;
@@ -95,37 +84,19 @@ static bool admit(struct nbd_server *s)
 	return false;
 }
 
-static void server_accept(struct loop_fd *f, uint32_t events)
+static void server_let_in(struct acceptor *a, int fd)
 {
-	struct nbd_server *s = container_of(f, struct nbd_server, listen);
+	struct nbd_server *s = container_of(a, struct nbd_server, door);
 	static struct log_limit limit;
+	int err;
 
-	(void)events;
-	for (unsigned i = 0; i < ACCEPTS; i++) {
-		int fd = accept4(f->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		int err;
-
-		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
-			continue;
-		if (fd < 0 && errno == EAGAIN)
-			return;
-		if (fd < 0) {
-			/* Short of descriptors or memory: the client waits in
-			 * the backlog, and we do not spin on it. */
-			if (log_allowed(&limit))
-				log_warn("nbd: cannot accept a client: %m");
-			loop_fd_mod(s->loop, &s->listen, 0);
-			loop_timer_set(s->loop, &s->retry, NBD_TICK_NS);
-			return;
-		}
-		if (!admit(s)) {
-			close(fd);
-			continue;
-		}
-		err = nbd_client_new(s, fd);
-		if (err && log_allowed(&limit))
-			log_warn("nbd: no room for a client: %s", strerror(-err));
+	if (!admit(s)) {
+		close(fd);
+		return;
 	}
+	err = nbd_client_new(s, fd);
+	if (err && log_allowed(&limit))
+		log_warn("nbd: no room for a client: %s", strerror(-err));
 }
 
 struct nbd_server *nbd_server_new(struct loop *l, struct disk *d, int listen_fd,
@@ -139,12 +110,12 @@ struct nbd_server *nbd_server_new(struct loop *l, struct disk *d, int listen_fd,
 	s->loop = l;
 	s->disk = d;
 	s->minor = minor;
-	s->listen = (struct loop_fd){ .fd = listen_fd, .fn = server_accept };
+	s->door.whom = "an NBD client";
+	s->door.fn = server_let_in;
 	list_init(&s->clients);
 	list_init(&s->dirty);
 	loop_timer_init(&s->tick, server_tick);
-	loop_timer_init(&s->retry, server_retry);
-	err = loop_fd_add(l, &s->listen, EPOLLIN);
+	err = acceptor_start(&s->door, l, listen_fd);
 	if (err) {
 		free(s);
 		errno = -err;
@@ -174,9 +145,7 @@ void nbd_server_free(struct nbd_server *s)
 {
 	if (!s)
 		return;
-	loop_fd_del(s->loop, &s->listen);
-	close(s->listen.fd);
-	loop_timer_clear(&s->retry);
+	acceptor_stop(&s->door);
 	s->dying = true;
 	s->nclients++;		/* holds s while its clients go */
 	list_for_each_safe(e, &s->clients) {
