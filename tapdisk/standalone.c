@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/rundir.h"
+#include "base/sock.h"
 #include "disk/disk.h"
 #include "front.h"
 #include "io/get.h"
@@ -25,38 +25,19 @@ struct standalone {
 	char ring_path[128], nbd_path[128];
 };
 
-/* Is somebody listening there? */
-static bool alive(const struct sockaddr_un *a)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool yes = fd >= 0 &&
-		   !connect(fd, (const struct sockaddr *)a, sizeof(*a));
-
-	if (fd >= 0)
-		close(fd);
-	return yes;
-}
-
 static int listen_at(const char *path)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd, err;
+	int fd;
 
-	strncpy(a.sun_path, path, sizeof(a.sun_path) - 1);
-	if (alive(&a)) {
+	if (sock_listens(path)) {
 		log_err("cannot serve at %s: another process does", path);
 		return -EADDRINUSE;
 	}
 	unlink(path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0 && !bind(fd, (struct sockaddr *)&a, sizeof(a)) &&
-	    !chmod(path, 0600) && !listen(fd, 64))
-		return fd;
-	err = -errno;
-	log_err("cannot serve at %s: %s", path, strerror(-err));
-	if (fd >= 0)
-		close(fd);
-	return err;
+	fd = sock_listen(path, SOCK_STREAM);
+	if (fd < 0)
+		log_err("cannot serve at %s: %s", path, strerror(-fd));
+	return fd;
 }
 
 static int open_journal(const char *path, bool recover, struct journal **j)

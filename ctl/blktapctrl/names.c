@@ -16,9 +16,8 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sock.h"
 #include "tap_proto.h"
-
-#define BACKLOG 128
 
 static mode_t kind_of(enum run_name what)
 {
@@ -60,26 +59,11 @@ int names_rundir(const char **why)
 	return 0;
 }
 
-static void set_addr(struct sockaddr_un *sa, enum run_name what, int n)
-{
-	memset(sa, 0, sizeof(*sa));
-	sa->sun_family = AF_UNIX;
-	run_path(what, n, sa->sun_path, sizeof(sa->sun_path));
-}
-
-/* Is there a daemon that takes requests, or would if it were not stopped? */
 static bool somebody_listens(void)
 {
-	struct sockaddr_un sa;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool there;
+	char path[PATH_MAX];
 
-	if (fd < 0)
-		return false;
-	set_addr(&sa, RUN_CTL, 0);
-	there = !connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || errno == EAGAIN;
-	close(fd);
-	return there;
+	return sock_listens(run_path(RUN_CTL, 0, path, sizeof(path)));
 }
 
 /* Who has the lock and does not listen may be on its way in, or out; or it was killed
@@ -127,34 +111,18 @@ void names_unlock(int fd)
 
 int names_listen(enum run_name what, int n, int type)
 {
-	struct sockaddr_un sa;
-	int err, fd;
+	char path[PATH_MAX];
 
-	set_addr(&sa, what, n);
-	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
 	names_remove(what, n);
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa))) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
-	if (chmod(sa.sun_path, 0600) || listen(fd, BACKLOG)) {
-		err = -errno;
-		unlink(sa.sun_path);
-		close(fd);
-		return err;
-	}
-	return fd;
+	return sock_listen(run_path(what, n, path, sizeof(path)), type);
 }
 
 int names_connect(int n)
 {
-	struct sockaddr_un sa;
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int err, one = 1, fd;
 
-	set_addr(&sa, RUN_FD, n);
+	run_path(RUN_FD, n, sa.sun_path, sizeof(sa.sun_path));
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
