@@ -17,13 +17,13 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 .PHONY: tests check check-unit check-func check-asan check-tsan check-valgrind
 .PHONY: check-long check-warnings fuzz fuzz-run
 
-# A tapdisk without rings, and what lets xenstored run, for hosts without Xen.
-HOSTXEN := $(if $(HAVE_XENSTORE),$(BUILD)/hostxen/tapdisk $(BUILD)/hostxen/xenstored.so)
+# For hosts without Xen: a tapdisk without rings, what lets xenstored run; a full one.
+HOSTXEN := $(if $(HAVE_XENSTORE),$(addprefix $(BUILD)/hostxen/,tapdisk xenstored.so full.so))
 $(BUILD)/hostxen/tapdisk: $(BUILD)/tapdisk/main.o \
 		$(BUILD)/tests/lib/hostxen/rings.o $(TAPDISK) $(DRV) $(LIB)
 	$(call link,$(TAPDISK_LIBS))
-# Without sanitizers: it goes into a program that has none.
-$(BUILD)/hostxen/xenstored.so: tests/lib/hostxen/xenstored.c
+# Without sanitizers: they go into programs that have none.
+$(BUILD)/hostxen/%.so: tests/lib/hostxen/%.c
 	@mkdir -p $(@D)
 	$(if $(Q),@echo '  LINK  $@')
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $< -ldl

@@ -125,6 +125,8 @@ struct nodes_write;
 struct nodes_write *nodes_begin(struct xen_dev *d);
 void nodes_add(struct nodes_write *w, const char *key, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* ... and `told' is that: not before, for what could not be written is told later. */
+void nodes_tells(struct nodes_write *w, bool told);
 void nodes_send(struct nodes_write *w, enum xenbus_state state,
 		enum dev_state next);
 /* Nothing of ours is below it any more. */

@@ -143,7 +143,7 @@ static void tell(struct xen_dev *d)
 	struct vdisk *vd = disk_of(d);
 	char path[RUNDIR_MAX + 32];
 
-	d->told = true;
+	nodes_tells(w, true);
 	if (d->failed) {
 		nodes_add(w, "hotplug-error", "%s", d->why);
 		nodes_add(w, "hotplug-status", "error");

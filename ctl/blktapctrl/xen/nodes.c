@@ -146,6 +146,7 @@ struct nodes_write {
 	unsigned n;
 	enum xenbus_state state;
 	enum dev_state next;
+	bool tells, told;	/* tells: what xen_dev.told is when it stands there */
 	struct {
 		char key[40];
 		char value[VALUE_MAX];
@@ -203,6 +204,8 @@ static void write_done(struct store_job *j)
 	d->dirty = true;
 	if (!j->err) {
 		d->changed_not = 0;
+		if (w->tells)
+			d->told = w->told;
 		dev_enter(d, w->next);
 	} else if (j->err == -ENOENT || j->err == -ECANCELED) {
 		log_dbg(LOG_CTL, "%s: not written: %s", dev_name(d),
@@ -243,6 +246,12 @@ void nodes_add(struct nodes_write *w, const char *key, const char *fmt, ...)
 	w->n++;
 }
 
+void nodes_tells(struct nodes_write *w, bool told)
+{
+	w->tells = true;
+	w->told = told;
+}
+
 void nodes_send(struct nodes_write *w, enum xenbus_state state,
 		enum dev_state next)
 {
@@ -256,7 +265,7 @@ void nodes_forget(struct xen_dev *d)
 {
 	struct nodes_write *w = nodes_begin(d);
 
-	d->told = false;
+	nodes_tells(w, false);
 	nodes_add(w, "blktap-minor", " ");
 	nodes_send(w, XB_NONE, d->state);
 }
