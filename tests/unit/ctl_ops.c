@@ -158,6 +158,23 @@ static void test_death_answers_everybody_who_waits(void **state)
 	assert_false(minor_taken(0));
 }
 
+static void test_what_was_too_much_to_tell_has_ended(void **state)
+{
+	static const char why[] = "disk 0: cannot tell statistics: its tapdisk had "
+				  "too much to tell at once";
+
+	(void)state;
+	for (uint32_t id = 1; id <= 3; id++) {
+		ask_ctl(TAP_CTL_STATS, id, "");
+		assert_int_equal(asked(), TAP_STATS);
+	}
+	tap_says(TAP_STATS_RSP, got.hdr->id, 0, "{}", 2);	/* the last alone */
+	answered(3, 0, "{}");
+	answered(1, -ENOBUFS, why);
+	answered(2, -ENOBUFS, why);
+	assert_int_equal(r.vd->n_forwards, 0);
+}
+
 static void test_who_waits_for_a_destroyed_disk_is_told(void **state)
 {
 	(void)state;
@@ -339,6 +356,7 @@ int main(void)
 		T(test_wrong_states_are_refused_by_name),
 		T(test_a_late_answer_still_counts),
 		T(test_death_answers_everybody_who_waits),
+		T(test_what_was_too_much_to_tell_has_ended),
 		T(test_who_waits_for_a_destroyed_disk_is_told),
 		T(test_the_queue_is_bounded),
 		T(test_an_asker_that_is_gone_stops_nothing),
