@@ -14,6 +14,8 @@
 /* An answer may not be larger: its sender is not trusted. */
 #define ANSWER_MAX (256 * 1024)
 
+#define NONSENSE "its tapdisk talks nonsense"
+
 struct forward {
 	struct call call;
 	struct list link;	/* of the disk's, in the order asked */
@@ -93,6 +95,13 @@ static void forward_answered(struct call *c, int err, const struct msg *m)
 	forward_end(f);
 }
 
+void forwards_mute(struct vdisk *vd)
+{
+	while (!list_empty(&vd->forwards))
+		forward_fail(list_first(&vd->forwards, struct forward, link),
+			     -ENXIO, NONSENSE);
+}
+
 void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	     const char *text)
 {
@@ -101,7 +110,7 @@ void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	int err;
 
 	if (vd->chan.mute)
-		why = "its tapdisk talks nonsense";
+		why = NONSENSE;
 	else if (!vd->chan.greeted)
 		why = "its tapdisk does not answer";
 	else if (vd->state == VD_DEAD)
@@ -125,10 +134,13 @@ void forward(struct vdisk *vd, struct ask *a, uint16_t type,
 	list_add(&vd->forwards, &f->link);
 	vd->n_forwards++;
 	err = chan_call(&vd->chan, &f->call, type, text, strlen(text));
-	if (err) {
-		forward_fail(f, err, strerror(-err));
+	if (err == -EPIPE)		/* which its process' end will confirm */
+		forward_answered(&f->call, err, NULL);
+	else if (err)
+		forward_fail(f, err, err == -ENOBUFS ? "its tapdisk does not read "
+			     "what it is asked" : strerror(-err));
+	if (err)
 		return;
-	}
 	log_dbg(LOG_CTL, "%s: asked to %s", vdisk_name(vd), act(a));
 	loop_timer_set(ctl.loop, &f->timer, OP_CONTROL_NS);
 }

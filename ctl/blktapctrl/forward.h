@@ -12,5 +12,7 @@ struct vdisk;
 
 /* Ask vd's tapdisk `type` with that text; its answer is a's.  a is copied. */
 void forward(struct vdisk *vd, struct ask *a, uint16_t type, const char *text);
+/* Its tapdisk is no longer listened to: whoever waits is told. */
+void forwards_mute(struct vdisk *vd);
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "broker.h"
 #include "ctl.h"
+#include "forward.h"
 #include "memo.h"
 #include "minors.h"
 #include "names.h"
@@ -497,6 +498,7 @@ static void on_broken(struct chan *c, const char *why, bool nonsense)
 		log_err("%s: not listened to any more: %s", vdisk_name(vd), why);
 		op_event(vd, WAIT_CALL, -EIO, why);
 		op_event(vd, WAIT_HELLO, -EIO, why);
+		forwards_mute(vd);
 	} else {			/* its end is near, and says more */
 		log_dbg(LOG_CTL, "%s: %s", vdisk_name(vd), why);
 	}

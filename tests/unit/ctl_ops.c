@@ -175,6 +175,51 @@ static void test_what_was_too_much_to_tell_has_ended(void **state)
 	assert_int_equal(r.vd->n_forwards, 0);
 }
 
+static void test_a_tapdisk_that_reads_no_more_has_ended(void **state)
+{
+	(void)state;
+	close(r.tap_rd);
+	r.tap_rd = -1;
+	ask_ctl(TAP_CTL_STATS, 1, "");
+	answered(1, -ENXIO, "disk 0: cannot tell statistics: its tapdisk has ended");
+}
+
+static void test_a_tapdisk_that_does_not_read_is_not_asked_for_ever(void **state)
+{
+	char text[3000];
+
+	(void)state;
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	assert_true(fcntl(r.tap_rd, F_SETPIPE_SZ, 4096) > 0);
+	for (uint32_t id = 1; id < FORWARDS_MAX; id++) {
+		ask_ctl(TAP_CTL_DEBUG, id, text);
+		if (read_msg(r.ctl_sock, &r.ctl_in, &got))
+			break;
+	}
+	assert_int_equal(got.hdr->status, -ENOBUFS);
+	assert_int_equal(msg_text(&got, 0, text, sizeof(text)), 0);
+	assert_string_equal(strrchr(text, ':'),
+			    ": its tapdisk does not read what it is asked");
+}
+
+static void test_who_asks_one_that_talks_nonsense_does_not_wait(void **state)
+{
+	static const char why[] = "disk 0: cannot tell statistics: its tapdisk "
+				  "talks nonsense";
+	static const char zeroes[4096];
+
+	(void)state;
+	ask_ctl(TAP_CTL_STATS, 1, "");
+	for (int i = 0; i < 40 && !r.vd->chan.mute; i++) {
+		assert_true(write(r.tap_wr, zeroes, sizeof(zeroes)) > 0);
+		rig_turn();
+	}
+	answered(1, -ENXIO, why);
+	ask_ctl(TAP_CTL_STATS, 2, "");
+	answered(2, -ENXIO, why);
+}
+
 static void test_who_waits_for_a_destroyed_disk_is_told(void **state)
 {
 	(void)state;
@@ -357,6 +402,9 @@ int main(void)
 		T(test_a_late_answer_still_counts),
 		T(test_death_answers_everybody_who_waits),
 		T(test_what_was_too_much_to_tell_has_ended),
+		T(test_a_tapdisk_that_reads_no_more_has_ended),
+		T(test_a_tapdisk_that_does_not_read_is_not_asked_for_ever),
+		T(test_who_asks_one_that_talks_nonsense_does_not_wait),
 		T(test_who_waits_for_a_destroyed_disk_is_told),
 		T(test_the_queue_is_bounded),
 		T(test_an_asker_that_is_gone_stops_nothing),
