@@ -158,14 +158,12 @@ static void distrust(struct vdisk *vd, const char *why)
 /* Nobody waits for it any more. */
 static void take_away(struct vdisk *vd)
 {
-	static const struct tap_verb v = { .pid = -1, .minor = -1,
-					   .flags = TAP_VERB_FORCE };
-	struct op *op = op_new(&op_destroy, &v, "");
+	struct op *op = op_begin(&op_destroy, vd, "", NULL);
 
 	log_info("%s: half made, and its maker is gone: taking it away",
 		 vdisk_name(vd));
-	if (op && op_start(op, vd))
-		op_free(op);
+	if (op)
+		op->flags = TAP_VERB_FORCE;
 }
 
 /* Names and minor as the tapdisk says, if that can be. */

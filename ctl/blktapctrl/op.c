@@ -66,6 +66,22 @@ int op_start(struct op *op, struct vdisk *vd)
 	return 0;
 }
 
+struct op *op_begin(const struct op_kind *kind, struct vdisk *vd, const char *text,
+		    void (*ended)(struct op *op))
+{
+	static const struct tap_verb v = { .pid = -1, .minor = -1 };
+	struct op *op = op_new(kind, &v, text);
+
+	if (!op)
+		return NULL;
+	op->ended = ended;
+	if (op_start(op, vd)) {
+		op_free(op);
+		return NULL;
+	}
+	return op;
+}
+
 void op_take(struct op *op, struct vdisk *vd)
 {
 	ASSERT(!op->vd);

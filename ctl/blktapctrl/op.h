@@ -91,6 +91,10 @@ struct op *op_new(const struct op_kind *kind, const struct tap_verb *v,
  * -EBUSY: the queue is full, and op is the caller's still. */
 int op_start(struct op *op, struct vdisk *vd);
 void op_free(struct op *op);		/* never started */
+/* Both at once, for one that nobody has asked for.  `ended' may be NULL, or runs later.
+ * NULL: the queue is full, or no memory. */
+struct op *op_begin(const struct op_kind *kind, struct vdisk *vd, const char *text,
+		    void (*ended)(struct op *op));
 /* The operation has made its disk: it is the first in its queue. */
 void op_take(struct op *op, struct vdisk *vd);
 

@@ -227,7 +227,6 @@ static const char *reason(const struct request *r, int err)
 
 static void written(struct store_job *j)
 {
-	static const struct tap_verb v = { .pid = -1, .minor = -1 };
 	struct request *r = container_of(j, struct request, job);
 	struct vdisk *vd = minor_disk(r->minor);
 	union {
@@ -236,10 +235,8 @@ static void written(struct store_job *j)
 	} body;
 
 	if (j->err) {
-		struct op *op = vd ? op_new(&op_destroy, &v, "") : NULL;
-
-		if (op && op_start(op, vd))
-			op_free(op);
+		if (vd)
+			op_begin(&op_destroy, vd, "", NULL);
 		request_fail(r, j->err, reason(r, j->err));
 		return;
 	}

@@ -230,9 +230,7 @@ static void drop_ended(struct op *op)
 
 bool disk_drop(struct xen_dev *d)
 {
-	static const struct tap_verb v = { .pid = -1, .minor = -1 };
 	struct vdisk *vd = disk_of(d);
-	struct op *op;
 
 	if (d->op)
 		return false;
@@ -248,15 +246,9 @@ bool disk_drop(struct xen_dev *d)
 		nodes_forget(d);
 		return false;
 	}
-	op = op_new(&op_destroy, &v, "");
-	ASSERT(op);
-	op->ended = drop_ended;
-	d->op = op;
-	if (op_start(op, vd)) {
-		d->op = NULL;
-		op_free(op);
+	d->op = op_begin(&op_destroy, vd, "", drop_ended);
+	if (!d->op)
 		loop_timer_set(ctl.loop, &d->again, DROP_AGAIN_NS);
-	}
 	return false;
 }
 
@@ -266,9 +258,7 @@ bool disk_drop(struct xen_dev *d)
  * is worse.  (A disk never shrinks: so may a medium not.) */
 static void medium_ended(struct op *op)
 {
-	static const struct tap_verb v = { .pid = -1, .minor = -1 };
 	struct xen_dev *d = dev_by_op(op);
-	struct op *back;
 
 	if (!d)
 		return;
@@ -276,9 +266,8 @@ static void medium_ended(struct op *op)
 	if (op->err) {
 		d->failed_medium = true;
 		log_err("%s: its medium cannot be changed: %s", dev_name(d), op->why);
-		back = op->vd && !op->vd->gone ? op_new(&op_unpause, &v, "") : NULL;
-		if (back && op_start(back, op->vd))
-			op_free(back);
+		if (op->vd && !op->vd->gone)
+			op_begin(&op_unpause, op->vd, "", NULL);
 	} else {
 		log_info("%s: has another medium", dev_name(d));
 	}
@@ -287,10 +276,8 @@ static void medium_ended(struct op *op)
 
 bool disk_change_medium(struct xen_dev *d)
 {
-	static const struct tap_verb v = { .pid = -1, .minor = -1 };
 	char spec[TAP_TEXT_MAX + 1];
 	struct vdisk *vd = disk_of(d);
-	struct op *op;
 
 	if (!d->own || !vd || d->op)
 		return d->op != NULL;
@@ -305,25 +292,10 @@ bool disk_change_medium(struct xen_dev *d)
 	if (vd->state != VD_RUNNING && vd->state != VD_PAUSED)
 		return true;
 	snprintf(d->medium, sizeof(d->medium), "%s", spec);
-	if (vd->state == VD_RUNNING) {
-		op = op_new(&op_pause, &v, "");
-		if (!op || op_start(op, vd)) {
-			if (op)
-				op_free(op);
-			return false;
-		}
-	}
-	op = op_new(&op_unpause, &v, spec);
-	if (!op)
+	if (vd->state == VD_RUNNING && !op_begin(&op_pause, vd, "", NULL))
 		return false;
-	op->ended = medium_ended;
-	d->op = op;
-	if (op_start(op, vd)) {
-		d->op = NULL;
-		op_free(op);
-		return false;
-	}
-	return true;
+	d->op = op_begin(&op_unpause, vd, spec, medium_ended);
+	return d->op != NULL;
 }
 
 /* --- orphans --- */
@@ -357,10 +329,8 @@ static bool all_seen(void)
 
 static void orphan_due(struct loop_timer *t)
 {
-	static const struct tap_verb v = { .pid = -1, .minor = -1 };
 	struct orphan *o = container_of(t, struct orphan, timer);
 	struct vdisk *vd = minor_disk(o->minor);
-	struct op *op;
 
 	if (!all_seen()) {
 		loop_timer_set(ctl.loop, t, ORPHAN_NS);
@@ -369,9 +339,7 @@ static void orphan_due(struct loop_timer *t)
 	if (vd && vd == vdisk_by_pid(o->pid) && !referred_to(o->minor)) {
 		log_warn("%s: no node of xenstore refers to it any more: closing it",
 			 vdisk_name(vd));
-		op = op_new(&op_destroy, &v, "");
-		if (op && op_start(op, vd))
-			op_free(op);
+		op_begin(&op_destroy, vd, "", NULL);
 	}
 	free(o);
 }
