@@ -6,50 +6,14 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
 #include "base/log.h"
-#include "base/size.h"
-
-/* "PREFIX<number>SUFFIX" -> the number, or -1. */
-static int number_in(const char *name, const char *prefix, const char *suffix)
-{
-	size_t len = strlen(name), p = strlen(prefix), s = strlen(suffix);
-	char digits[16];
-	uint64_t v;
-
-	if (len <= p + s || len - p - s >= sizeof(digits) ||
-	    strncmp(name, prefix, p) || strcmp(name + len - s, suffix))
-		return -1;
-	memcpy(digits, name + p, len - p - s);
-	digits[len - p - s] = '\0';
-	/* One spelling a number: "007" is none of ours. */
-	if ((digits[0] == '0' && digits[1]) || uint_parse(digits, INT_MAX, &v))
-		return -1;
-	return (int)v;
-}
 
 void names_scan(void (*fn)(enum run_name what, int n))
 {
-	static const struct {
-		enum run_name what;
-		const char *prefix, *suffix;
-	} kinds[] = {
-		{ RUN_PIPE_WRITE, "tapctrlwrite", "" },
-		{ RUN_PIPE_READ, "tapctrlread", "" },
-		{ RUN_FD, "tapfd", ".sock" },
-		{ RUN_RING, "ring", ".sock" },
-		{ RUN_NBD, "nbd", ".sock" },
-		{ RUN_MARKER, "tapdisk-", "" },
-		{ RUN_JOURNAL, "journal", "" },
-		{ RUN_REDO, "redo", "" },
-		{ RUN_MEMO, "disk", "" },
-		{ RUN_MEMO_NEW, "disk", ".new" },
-	};
 	DIR *d = opendir(rundir());
 	struct dirent *e;
 
@@ -58,12 +22,11 @@ void names_scan(void (*fn)(enum run_name what, int n))
 		return;
 	}
 	while ((e = readdir(d)))
-		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-			int n = number_in(e->d_name, kinds[i].prefix,
-					  kinds[i].suffix);
+		for (int what = 0; what < RUN_NAMES; what++) {
+			int n = run_number((enum run_name)what, e->d_name);
 
 			if (n >= 0)
-				fn(kinds[i].what, n);
+				fn((enum run_name)what, n);
 		}
 	closedir(d);
 }

@@ -2,9 +2,12 @@
 #include "base/rundir.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/size.h"
 
 static char dir[RUNDIR_MAX + 1] = RUNDIR_DEFAULT;
 
@@ -39,26 +42,48 @@ bool rundir_is_default(void)
 	return !strcmp(dir, RUNDIR_DEFAULT);
 }
 
+static const struct {
+	const char *prefix, *suffix;	/* of the number; suffix NULL: it has none */
+} names[RUN_NAMES] = {
+	[RUN_LOCK]	 = { "lock", NULL },
+	[RUN_CTL]	 = { "ctl.sock", NULL },
+	[RUN_PIPE_WRITE] = { "tapctrlwrite", "" },
+	[RUN_PIPE_READ]	 = { "tapctrlread", "" },
+	[RUN_FD]	 = { "tapfd", ".sock" },
+	[RUN_RING]	 = { "ring", ".sock" },
+	[RUN_NBD]	 = { "nbd", ".sock" },
+	[RUN_MARKER]	 = { "tapdisk-", "" },
+	[RUN_JOURNAL]	 = { "journal", "" },
+	[RUN_REDO]	 = { "redo", "" },
+	[RUN_MEMO]	 = { "disk", "" },
+	[RUN_MEMO_NEW]	 = { "disk", ".new" },
+};
+
 const char *run_path(enum run_name what, int n, char *buf, size_t len)
 {
-	static const char *const fmt[] = {
-		[RUN_LOCK]	 = "%s/lock",
-		[RUN_CTL]	 = "%s/ctl.sock",
-		[RUN_PIPE_WRITE] = "%s/tapctrlwrite%d",
-		[RUN_PIPE_READ]	 = "%s/tapctrlread%d",
-		[RUN_FD]	 = "%s/tapfd%d.sock",
-		[RUN_RING]	 = "%s/ring%d.sock",
-		[RUN_NBD]	 = "%s/nbd%d.sock",
-		[RUN_MARKER]	 = "%s/tapdisk-%d",
-		[RUN_JOURNAL]	 = "%s/journal%d",
-		[RUN_REDO]	 = "%s/redo%d",
-		[RUN_MEMO]	 = "%s/disk%d",
-		[RUN_MEMO_NEW]	 = "%s/disk%d.new",
-	};
+	const char *prefix = names[what].prefix, *suffix = names[what].suffix;
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(buf, len, fmt[what], dir, n);
-#pragma GCC diagnostic pop
+	if (suffix)
+		snprintf(buf, len, "%s/%s%d%s", dir, prefix, n, suffix);
+	else
+		snprintf(buf, len, "%s/%s", dir, prefix);
 	return buf;
+}
+
+int run_number(enum run_name what, const char *file)
+{
+	const char *prefix = names[what].prefix, *suffix = names[what].suffix;
+	size_t len = strlen(file), p = strlen(prefix), s = suffix ? strlen(suffix) : 0;
+	char digits[16];
+	uint64_t v;
+
+	if (!suffix || len <= p + s || len - p - s >= sizeof(digits) ||
+	    strncmp(file, prefix, p) || strcmp(file + len - s, suffix))
+		return -1;
+	memcpy(digits, file + p, len - p - s);
+	digits[len - p - s] = '\0';
+	/* One spelling a number: "007" is none of ours. */
+	if ((digits[0] == '0' && digits[1]) || uint_parse(digits, INT_MAX, &v))
+		return -1;
+	return (int)v;
 }

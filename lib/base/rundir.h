@@ -30,9 +30,12 @@ enum run_name {
 	RUN_REDO,		/* redoN         changes of its tables */
 	RUN_MEMO,		/* diskN         what it is, for the next daemon */
 	RUN_MEMO_NEW,		/* diskN.new     the next one, or what was */
+	RUN_NAMES
 };
 
 /* Full path into buf (PATH_MAX is enough); n is ignored for names without. */
 const char *run_path(enum run_name what, int n, char *buf, size_t len);
+/* The number in a file's name of that kind; -1: it is none. */
+int run_number(enum run_name what, const char *file);
 
 #endif
