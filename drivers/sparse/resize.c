@@ -5,11 +5,13 @@
  *
  * A smaller one, of tools:
  *
- *   drain, round -> format's shrink -> zeroes over the rest of the last cluster -> what is
- *   behind it is forgotten, round, its space is free -> format's resized
+ *   drain, round -> format's shrink -> zeroes over the rest of the last cluster -> piece by
+ *   piece, what is behind it is forgotten, round, its space is free -> format's resized
  *
  * Space goes before the size: a power cut leaves the disk as long as it was, with some of
- * what was to go gone, and never space of what is behind the end.
+ * what was to go gone, and never space of what is behind the end.  It goes in pieces, from
+ * the new end on (a table goes with the last that it maps), because what an operation has
+ * dropped is kept in memory until it ends.
  */
 #include <errno.h>
 #include <string.h>
@@ -111,6 +113,8 @@ static void grown(struct worker_job *j)
 
 /* Smaller. */
 
+#define PIECE_CLUSTERS 16384u	/* 1 GiB of a disk whose clusters have 64 KiB */
+
 static void run_shrink(struct worker_job *j)
 {
 	struct sparse *s = container_of(j, struct sparse, job);
@@ -128,19 +132,39 @@ static uint64_t forgotten_from(const struct sparse *s)
 	return min_u64(cluster_up(s, s->new_size), s->old_size);
 }
 
-static void tail_zeroed(struct op *o, int err)
+static void forgotten(struct op *o, int err);
+
+/* The next piece, when what the one before has dropped is free. */
+static void forget_run(struct task *t)
+{
+	struct sparse *s = container_of(t, struct sparse, ctl_task);
+	uint64_t at = s->own_req.offset + s->own_req.length, end;
+	int err = s->ctl_err ? s->ctl_err : life_settle(s, t);
+
+	if (!err)
+		err = life_clean(s, t);
+	if (err == SPARSE_WAIT)
+		return;
+	end = min_u64(align_up(at + 1, PIECE_CLUSTERS * (uint64_t)s->cluster),
+		      s->old_size);
+	s->own_req = (struct td_req){
+		.op = TD_OP_DISCARD, .flags = TD_REQ_SHRINK, .offset = at,
+		.length = end - at,
+	};
+	if (err || at == s->old_size)
+		said(&s->own_op, err);
+	else
+		op_own(&s->own_op, s, &s->own_req, forgotten);
+}
+
+/* Also the zeroes, or nothing, before the first piece. */
+static void forgotten(struct op *o, int err)
 {
 	struct sparse *s = o->s;
-	uint64_t from = forgotten_from(s);
 
-	s->own_req = (struct td_req){
-		.op = TD_OP_DISCARD, .flags = TD_REQ_SHRINK, .offset = from,
-		.length = s->old_size - from,
-	};
-	if (err || !s->own_req.length)
-		said(o, err);
-	else
-		op_own(o, s, &s->own_req, said);
+	s->ctl_err = err;
+	s->ctl_task.run = forget_run;
+	task_ready(s, &s->ctl_task);
 }
 
 static void may_shrink(struct worker_job *j)
@@ -156,9 +180,9 @@ static void may_shrink(struct worker_job *j)
 	if (s->ctl_err)
 		settled(s);
 	else if (!s->own_req.length)
-		tail_zeroed(&s->own_op, 0);
+		forgotten(&s->own_op, 0);
 	else
-		op_own(&s->own_op, s, &s->own_req, tail_zeroed);
+		op_own(&s->own_op, s, &s->own_req, forgotten);
 }
 
 static void resize_run(struct task *t)

@@ -19,7 +19,7 @@ qcow qcow-4k qcow-parent qcow-compressed
 vmdk vmdk-zeroed vmdk-parent vmdk-zeroed-parent vmdk-split"
 # That tools make smaller, and nobody else.
 CRASH_SHRINK="qcow2-4k-shrink qcow2-512-shrink qcow2-extended-shrink qcow2-data-file-shrink
-qcow2-512-snapshot-shrink"
+qcow2-512-snapshot-shrink qcow2-512-pieces-shrink"
 
 # Two files with the same random megabytes here and there.
 crash_raw()
@@ -66,9 +66,12 @@ crash_image()
 		local o=cluster_size=${name#qcow2-}
 		o=${o%-shrink}
 		o=${o%-snapshot}
+		o=${o%-pieces}
 		[ "$name" = qcow2-extended-shrink ] && o=extended_l2=on,cluster_size=16k
 		[ "$name" = qcow2-data-file-shrink ] && o=cluster_size=4k,data_file=data
-		(cd "$d" && IMG=a.img && crash_create qcow2 2000k "$o" "${some[@]}")
+		local size=2000k	# (more than 8M: in pieces)
+		[ "$name" = qcow2-512-pieces-shrink ] && size=18M
+		(cd "$d" && IMG=a.img && crash_create qcow2 $size "$o" "${some[@]}")
 		[ "$name" = qcow2-data-file-shrink ] && FILES="$IMG $d/data"
 		[ "$name" = qcow2-512-snapshot-shrink ] && qemu-img snapshot -c one "$IMG"
 		CRASH_OPTS=--shrink ;;
