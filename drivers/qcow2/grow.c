@@ -324,27 +324,21 @@ int qcow2_find_end(struct sparse *s, uint64_t floor)
 
 /* --- resize --- */
 
-static int refuse(struct sparse *s, int err, const char *why)
-{
-	td_err(sparse_node(s), "cannot resize %s: %s", sparse_node(s)->arg, why);
-	return err;
-}
-
 static int check_resize(struct sparse *s, uint64_t size)
 {
 	const struct qcow2 *q = sparse_priv(s);
 
 	if (size > INT64_MAX ||
 	    qcow2_l1_needed(size, q->d.cluster_bits, q->d.ext) > QCOW2_L1_MAX)
-		return refuse(s, -EFBIG, "so large a disk needs larger clusters");
+		return sparse_refuse(s, -EFBIG, "so large a disk needs larger clusters");
 	if (!q->d.v3 && q->h.snapshots)
-		return refuse(s, -EOPNOTSUPP,
-			      "it is of version 2 and has snapshots");
+		return sparse_refuse(s, -EOPNOTSUPP,
+				     "it is of version 2 and has snapshots");
 	if (q->h.autoclear & QCOW2_BITMAPS)
-		return refuse(s, -EOPNOTSUPP,
-			      "it has bitmaps (qemu-img bitmap --remove takes them away)");
+		return sparse_refuse(s, -EOPNOTSUPP, "it has bitmaps (qemu-img bitmap "
+				     "--remove takes them away)");
 	if (q->h.autoclear & QCOW2_DATA_RAW)
-		return refuse(s, -EOPNOTSUPP, "its data file is a raw image");
+		return sparse_refuse(s, -EOPNOTSUPP, "its data file is a raw image");
 	return 0;
 }
 

@@ -34,12 +34,18 @@ static void resize_end(struct sparse *s, int err)
 {
 	struct td_req *r = s->ctl;
 
-	/* Of what cannot be done at all the format has told. */
-	if (err && err != -EOPNOTSUPP)
+	if (err && !s->ctl_told)
 		td_err(s->node, "cannot resize %s: %s", s->node->arg,
 		       err == -ERANGE ? "disks never shrink" : strerror(-err));
 	engine_resume(s);
 	td_complete(r, err);
+}
+
+int sparse_refuse(struct sparse *s, int err, const char *why)
+{
+	td_err(s->node, "cannot resize %s: %s", s->node->arg, why);
+	s->ctl_told = true;
+	return err;
 }
 
 static void settled(struct sparse *s)
@@ -216,15 +222,14 @@ void sparse_resize(struct td_node *n, struct td_req *r)
 	s->ctl = r;
 	s->new_size = r->length;
 	s->held = true;
+	s->ctl_told = false;
 	if (!r->length || r->length == s->size)
 		resize_end(s, 0);
 	else if (r->length < s->size && !(r->flags & TD_REQ_SHRINK))
 		resize_end(s, -ERANGE);
-	else if (r->length < s->size && !s->format->shrink) {
-		td_err(s->node, "cannot resize %s: images of its format are not made "
-		       "smaller", s->node->arg);
-		resize_end(s, -EOPNOTSUPP);
-	}
+	else if (r->length < s->size && !s->format->shrink)
+		resize_end(s, sparse_refuse(s, -EOPNOTSUPP, "images of its format are "
+					    "not made smaller"));
 	else if (!is_aligned(r->length, 512) || r->length > INT64_MAX)
 		resize_end(s, -EINVAL);
 	else if (s->rdonly || s->corrupt)

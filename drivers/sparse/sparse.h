@@ -146,7 +146,7 @@ struct sparse_format {
 	 * called.  Optional. */
 	int (*close)(struct sparse *s);
 	/* To size > the disk's: make room in the tables; ends with
-	 * sparse_geometry().  -EOPNOTSUPP: after td_err().  Optional. */
+	 * sparse_geometry().  What cannot be: sparse_refuse().  Optional. */
 	int (*resize)(struct sparse *s, uint64_t size);
 	/* To a smaller size: may it be?  As resize.  unmap() with SPARSE_FORGET follows, then
 	 * resized().  Optional: its disks never shrink. */
@@ -267,6 +267,8 @@ int sparse_pwrite(struct sparse *s, unsigned file, uint64_t off, const void *buf
 		  size_t len);			/* makes the file longer */
 int sparse_psync(struct sparse *s, unsigned file);
 int sparse_psize(struct sparse *s, unsigned file, uint64_t size);	/* exact */
+/* In resize and shrink: tells why not, in place of the error's own words.  Returns err. */
+int sparse_refuse(struct sparse *s, int err, const char *why);
 
 /* [host, host + len) of a file holds tables: guest data is never written there,
  * whatever the tables say.  Also in restartable slots. */

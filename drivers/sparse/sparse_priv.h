@@ -346,6 +346,7 @@ struct sparse {
 	unsigned ctl_step, ctl_file;
 	struct run left;
 	int ctl_err, mark_err;
+	bool ctl_told;			/* the reason, by the format */
 	uint64_t old_size, new_size;
 	struct td_req own_req;
 	struct op own_op;

@@ -216,6 +216,10 @@ tap-img resize -q -f qcow2 top.qcow2 20M || fail "resize"
 truncate -s 20M want.raw
 holds moved.qcow2
 refuse 1 tap-img resize -f qcow2 top.qcow2 10M
+# A refusal has one line, with the format's reason.
+qemu-img create -q -f qcow2 -o cluster_size=512 tiny.qcow2 1M
+refuse 1 tap-img resize -f qcow2 tiny.qcow2 1P
+case $ERR in *'larger clusters'*) ;; *) fail "resize: $ERR" ;; esac
 tap-img resize -q -f qcow2 --shrink top.qcow2 10M || fail "resize --shrink"
 truncate -s 10M want.raw
 holds moved.qcow2
