@@ -7,6 +7,7 @@
  *     cut leaves at worst clusters that are counted and unused.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "qcow2/blocking.h"
@@ -420,13 +421,31 @@ int qcow2_resize(struct sparse *s, uint64_t size)
 	return 0;
 }
 
+/* A snapshot that does not say how large its disk is (the extra data of old versions
+ * of QEMU) has the disk's size, whatever that becomes. */
+static int says_size(struct sparse *s, const struct qcow2_snapshot *sn, void *arg)
+{
+	char why[160];
+
+	(void)arg;
+	if (sn->disk_size)
+		return 0;
+	snprintf(why, sizeof(why), "its snapshot '%.*s' does not say how large its disk is, "
+		 "and would be cut as well (delete it, or mend it: qemu-img check -r all)",
+		 (int)min_u64(sn->name_len, 40), (const char *)sn->name);
+	return sparse_refuse(s, -EOPNOTSUPP, why);
+}
+
 int qcow2_shrink(struct sparse *s, uint64_t size)
 {
 	struct qcow2 *q = sparse_priv(s);
+	uint64_t bytes;
 	int err = qcow2_untear(s);
 
 	if (!err)
 		err = check_resize(s, size);
+	if (!err)
+		err = qcow2_snapshots_each(s, says_size, NULL, &bytes);
 	if (!err)
 		q->new_size = size;
 	return err;

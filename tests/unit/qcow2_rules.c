@@ -470,6 +470,38 @@ static void shrinking_is_refused_where_it_cannot_be(void **state)
 	close_it();
 }
 
+/* Version 3, but the snapshot's extra data ends before the size of its disk: that is the
+ * disk's, and would be cut with it. */
+static void shrinking_does_not_cut_snapshots(void **state)
+{
+	uint8_t e[128] = { 0 };
+	uint64_t at;
+
+	(void)state;
+	fresh("", "1M");
+	assert_int_equal(sh("qemu-io -f qcow2 -c 'write -q -P 7 0 1M' i && "
+			    "qemu-img snapshot -c old i"), 0);
+	at = u64_at(QCOW2_AT_SNAPSHOTS + 4);
+	put_be64(e, u64_at(at));
+	put_be64(e + 8, u64_at(at + 8));	/* L1 entries, lengths of id and name */
+	put_be32(e + 36, 8);
+	memcpy(e + 48, "1old", 4);
+	bytes_put(at, e, sizeof(e));
+	open_it(0);
+	assert_int_equal(rig_shrink(&g, MiB / 2), -EOPNOTSUPP);
+	assert_int_equal(td_tree_root(g.tree)->size, MiB);
+	close_it();
+	assert_int_equal(sh("qemu-img snapshot -a old i && "
+			    "qemu-io -f qcow2 -c 'read -P 7 0 1M' i >out && "
+			    "! grep -q failed out"), 0);
+	/* As the message says. */
+	assert_int_equal(sh("qemu-img check -q -r all i >/dev/null 2>&1"), 0);
+	open_it(0);
+	assert_int_equal(rig_shrink(&g, MiB / 2), 0);
+	close_it();
+	check_it();
+}
+
 static void growing_is_refused_where_it_cannot_be(void **state)
 {
 	(void)state;
@@ -704,6 +736,7 @@ int main(void)
 		cmocka_unit_test(shrinking_leaves_snapshots),
 		cmocka_unit_test(shrinking_above_a_backing_file),
 		cmocka_unit_test(shrinking_is_refused_where_it_cannot_be),
+		cmocka_unit_test(shrinking_does_not_cut_snapshots),
 		cmocka_unit_test(compressed_writes),
 		cmocka_unit_test(discard_gives_space_back),
 		cmocka_unit_test(discard_punches_a_data_file),
