@@ -38,13 +38,14 @@ static int refuse(struct rebuild *r, const char *why)
 	return -EIO;
 }
 
+/* (What a line says was "repaired" is no reason to refuse.) */
 static void found(void *arg, const char *line)
 {
+	static const char error[] = "error: ";
 	struct rebuild *r = arg;
-	const char *why = strchr(line, ' ');	/* "error: ..." */
 
-	if (!r->wrong[0] && why)
-		snprintf(r->wrong, sizeof(r->wrong), "%s", why + 1);
+	if (!r->wrong[0] && !strncmp(line, error, strlen(error)))
+		snprintf(r->wrong, sizeof(r->wrong), "%s", line + strlen(error));
 }
 
 static uint64_t file_clusters(const struct rebuild *r)
