@@ -49,16 +49,18 @@ void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
 	}
 }
 
-/* The part of [off, off + len) that is in the file, as clusters; false: none is. */
+/* The part of [off, off + len) that is in the file, or where tables are being put behind
+ * its end (snap.c), as clusters; false: none is. */
 static bool clusters_of(const struct qcow2_check *k, uint64_t off, uint64_t len,
 			uint64_t *first, uint64_t *last)
 {
 	unsigned bits = k->im.d.cluster_bits;
+	uint64_t end = k->clusters << bits;
 
-	if (!len || off >= k->bytes)
+	if (!len || off >= end)
 		return false;
 	*first = off >> bits;
-	*last = (off + min_u64(len, k->bytes - off) - 1) >> bits;
+	*last = (off + min_u64(len, end - off) - 1) >> bits;
 	return true;
 }
 

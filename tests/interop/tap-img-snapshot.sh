@@ -4,7 +4,7 @@
 # image clean, and the disk and every snapshot hold what they should.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
-requires qemu-img qemu-io
+requires qemu-img qemu-io python3
 cd "$T" || exit 1
 seed
 RANDOM=$SEED
@@ -91,3 +91,23 @@ qemu-img create -q -f qcow2 -o refcount_bits=1 o.qcow2 1M
 qemu-io -f qcow2 -c 'write -q 0 64k' o.qcow2
 refuse 1 tap-img snapshot -c s o.qcow2
 qemu-img check -q o.qcow2 || fail "a refused snapshot changed the image"
+
+# An entry that points behind the end of the file, to where the next table is going to be:
+# the count of that is not the entry's to take.
+qemu-img create -q -f qcow2 b.qcow2 1M
+qemu-io -f qcow2 -c 'write -q -P 1 0 64k' b.qcow2
+qemu-img snapshot -c s b.qcow2
+qemu-io -f qcow2 -c 'write -q -P 2 0 128k' b.qcow2
+PYTHONPATH=$TOP/tests/lib python3 - b.qcow2 <<'END' || fail "no entry to damage"
+import sys
+from qcow2damage import Image, MASK, plain
+im = Image(sys.argv[1])
+for c in range(im.clusters):
+    if not im.ref(c):
+        im.ref(c, 1)        # nothing is free before the end
+at, v = im.l2_entries(plain)[-1]
+im.put(at, v & ~MASK | im.clusters * im.cs)
+END
+cp b.qcow2 was.qcow2
+refuse 1 tap-img snapshot -a s b.qcow2
+cmp b.qcow2 was.qcow2 || fail "a refused snapshot -a changed the image"
