@@ -25,16 +25,16 @@ static bool may_fix(const struct qcow2_check *k)
 	       (c->fix_leaks && !c->failures && !c->corruptions && !c->leaks);
 }
 
-/* *e: an entry that points to `host`, with `refs`.  True: it was changed. */
+/* *e: an entry with `refs`, found so often.  True: it was changed. */
 static bool look(struct qcow2_check *k, const char *what, uint64_t *e, uint32_t refs,
-		 bool fix)
+		 uint64_t times, bool fix)
 {
 	if ((refs == 1) == !!(*e & QCOW2_COPIED))
 		return false;
 	td_check_say(k->c, "%s: %s entry 0x%llx: refcount %u",
 		     fix ? "repaired" : "error", what, (ull)*e, refs);
 	if (!fix) {
-		k->c->corruptions++;
+		k->c->corruptions += times;
 		return false;
 	}
 	*e ^= QCOW2_COPIED;
@@ -42,15 +42,16 @@ static bool look(struct qcow2_check *k, const char *what, uint64_t *e, uint32_t 
 	return true;
 }
 
-static int look_l2(struct qcow2_check *k, uint64_t host, bool fix)
+static int look_l2(struct qcow2_check *k, const struct qcow2_visit *t, bool fix)
 {
 	const struct qcow2_dims *d = &k->im.d;
 	bool changed = false;
-	int err = td_blocking_read(k->im.store, host, k->l2, qcow2_cluster(d));
+	int err = td_blocking_read(k->im.store, t->host, k->l2, qcow2_cluster(d));
 
-	fix = fix && qcow2_check_is_l2(k, host);
+	fix = fix && qcow2_check_is_l2(k, t->host);
 	if (err) {
-		QCOW2_FAILED(k, "L2 table at 0x%llx cannot be read", (ull)host);
+		QCOW2_FAILED_TIMES(k, t->times, "L2 table at 0x%llx cannot be read",
+				   (ull)t->host);
 		return 0;
 	}
 	for (uint64_t i = 0; i < 1ull << d->l2_bits; i++) {
@@ -59,19 +60,21 @@ static int look_l2(struct qcow2_check *k, uint64_t host, bool fix)
 
 		if (v & QCOW2_PACKED || (!at && !(d->external && v & QCOW2_COPIED)))
 			continue;
-		if (look(k, "L2", &v, d->external ? 1 : refcount(k, at), fix)) {
+		if (look(k, "L2", &v, d->external ? 1 : refcount(k, at), t->times,
+			 fix)) {
 			put_be64(p, v);
 			changed = true;
 		}
 	}
 	if (!changed)
 		return 0;
-	return qcow2_image_write(&k->im, host, k->l2, qcow2_cluster(d));
+	return qcow2_image_write(&k->im, t->host, k->l2, qcow2_cluster(d));
 }
 
 int qcow2_check_copied(struct qcow2_check *k)
 {
 	const struct qcow2_header *h = &k->im.h;
+	struct qcow2_visits l2 = { 0 };
 	bool fix = may_fix(k);
 	uint64_t *l1;
 	int err = qcow2_image_table(&k->im, h->l1_offset, h->l1_entries, &l1);
@@ -83,15 +86,19 @@ int qcow2_check_copied(struct qcow2_check *k)
 
 		if (!host)
 			continue;
-		if (look(k, "L1", &l1[i], refcount(k, host), fix)) {
+		if (look(k, "L1", &l1[i], refcount(k, host), 1, fix)) {
 			uint64_t be = htobe64(l1[i]);
 
 			err = qcow2_image_write(&k->im, h->l1_offset + i * 8ull,
 						&be, sizeof(be));
 		}
 		if (!err && host < k->bytes)
-			err = look_l2(k, host, fix);
+			err = qcow2_visits_add(k, &l2, host, 0, true);
 	}
+	qcow2_visits_sort(&l2);
+	for (size_t i = 0; i < l2.n && !err; i++)
+		err = look_l2(k, &l2.v[i], fix);
+	qcow2_visits_free(&l2);
 	free(l1);
 	return err;
 }

@@ -15,16 +15,7 @@
 
 typedef unsigned long long ull;
 
-/* So many bytes of a table are going to be read. */
-static int spend(struct qcow2_check *k, uint64_t bytes)
-{
-	if (bytes > k->read_max)
-		return -EFBIG;
-	k->read_max -= bytes;
-	return 0;
-}
-
-void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
+static void refer(struct qcow2_check *k, uint64_t off, uint64_t len, uint64_t times)
 {
 	unsigned bits = k->im.d.cluster_bits;
 	uint64_t max = min_u64(qcow2_ref_max(k->im.d.ref_order), UINT32_MAX);
@@ -34,19 +25,25 @@ void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
 		return;
 	if (len > INT64_MAX - off || off > INT64_MAX ||
 	    (off + len > k->bytes && off + len - k->bytes >= 1ull << bits)) {
-		QCOW2_BAD(k, "%llu bytes at 0x%llx lie a cluster or more behind the end "
-			  "of the file", (ull)len, (ull)off);
+		QCOW2_BAD_TIMES(k, times, "%llu bytes at 0x%llx lie a cluster or more "
+				"behind the end of the file", (ull)len, (ull)off);
 		return;
 	}
 	last = (off + len - 1) >> bits;
 	k->clusters = max_u64(k->clusters, last + 1);
 	for (uint64_t i = off >> bits; i <= last; i++) {
-		if (k->want[i] == max)
-			QCOW2_BAD(k, "cluster %llu has more references than a "
-				  "refcount can say", (ull)i);
-		else
-			k->want[i]++;
+		uint64_t n = min_u64(times, max - k->want[i]);
+
+		k->want[i] += (uint32_t)n;
+		if (n < times)
+			QCOW2_BAD_TIMES(k, times - n, "cluster %llu has more references "
+					"than a refcount can say", (ull)i);
 	}
+}
+
+void qcow2_check_ref(struct qcow2_check *k, uint64_t off, uint64_t len)
+{
+	refer(k, off, len, 1);
 }
 
 /* The part of [off, off + len) that is in the file, or where tables are being put behind
@@ -94,7 +91,7 @@ static void table(struct qcow2_check *k, uint64_t off, uint64_t len)
 /* One whose entries are going to be looked at. */
 static int table_of_entries(struct qcow2_check *k, uint64_t off, uint64_t entries)
 {
-	int err = spend(k, entries * 8);
+	int err = qcow2_check_spend(k, entries * 8);
 
 	if (!err)
 		table(k, off, entries * 8);
@@ -109,42 +106,40 @@ bool qcow2_check_is_l2(const struct qcow2_check *k, uint64_t host)
 	       !qcow2_check_fixed(k, host, cs);
 }
 
-/* A table that is walked: of the disk, or of a snapshot. */
-struct tree {
-	bool active;
-	bool fix;		/* entries of this L2 table may be changed */
+/* An L2 table that is walked. */
+struct l2_walk {
+	uint64_t times, active;	/* struct qcow2_visit */
+	bool fix;		/* its entries may be changed */
 	uint64_t next;		/* where the next cluster of a contiguous file is */
 };
 
-static void count_packed(struct qcow2_check *k, const struct tree *t,
+static void count_packed(struct qcow2_check *k, const struct l2_walk *t,
 			 struct qcow2_entry *e)
 {
 	struct td_check *c = k->c;
 
-	qcow2_check_ref(k, e->host, e->packed);
-	if (!t->active)
-		return;
-	c->allocated++;
-	c->packed++;
-	c->fragmented++;
+	refer(k, e->host, e->packed, t->times);
+	c->allocated += t->active;
+	c->packed += t->active;
+	c->fragmented += t->active;
 }
 
-static void packed_entry(struct qcow2_check *k, const struct tree *t, uint64_t v,
+static void packed_entry(struct qcow2_check *k, const struct l2_walk *t, uint64_t v,
 			 uint64_t map)
 {
 	struct qcow2_entry e = { 0 };
 
 	if (v & QCOW2_COPIED)
-		QCOW2_BAD(k, "compressed cluster, entry 0x%llx: marked as not shared",
-			  (ull)v);
+		QCOW2_BAD_TIMES(k, t->times, "compressed cluster, entry 0x%llx: marked as "
+				"not shared", (ull)v);
 	if (k->im.d.external) {
-		QCOW2_BAD(k, "compressed cluster, entry 0x%llx, in an image with a data "
-			  "file", (ull)v);
+		QCOW2_BAD_TIMES(k, t->times, "compressed cluster, entry 0x%llx, in an "
+				"image with a data file", (ull)v);
 		return;
 	}
 	if (map) {
-		QCOW2_BAD(k, "compressed cluster, entry 0x%llx, has subclusters",
-			  (ull)v);
+		QCOW2_BAD_TIMES(k, t->times, "compressed cluster, entry 0x%llx, has "
+				"subclusters", (ull)v);
 		return;
 	}
 	(void)qcow2_packed_decode(&k->im.d, v & ~QCOW2_COPIED, &e);
@@ -152,20 +147,18 @@ static void packed_entry(struct qcow2_check *k, const struct tree *t, uint64_t v
 }
 
 /* Nothing is known to be there: zeroes instead. */
-static bool entry_zero(struct qcow2_check *k, const struct tree *t, uint8_t *p)
+static bool entry_zero(struct qcow2_check *k, const struct l2_walk *t, uint8_t *p)
 {
 	if (!t->fix)
 		return false;
 	put_be64(p, k->im.d.ext ? 0 : QCOW2_ZERO);
 	if (k->im.d.ext)
 		put_be64(p + 8, (uint64_t)UINT32_MAX << 32);
-	k->c->corruptions--;
-	k->c->corruptions_fixed++;
 	return true;
 }
 
 /* True: p was changed. */
-static bool cluster_entry(struct qcow2_check *k, struct tree *t, uint8_t *p,
+static bool cluster_entry(struct qcow2_check *k, struct l2_walk *t, uint8_t *p,
 			  uint64_t v, uint64_t map)
 {
 	const struct qcow2_dims *d = &k->im.d;
@@ -175,36 +168,35 @@ static bool cluster_entry(struct qcow2_check *k, struct tree *t, uint8_t *p,
 	if (!host && !(d->external && v & QCOW2_COPIED)) {
 		if (!(uint32_t)map)
 			return false;
-		QCOW2_BAD(k, "a subcluster is data, and there is no cluster (entry "
-			  "0x%llx)", (ull)v);
+		QCOW2_BAD_TIMES(k, t->times, "a subcluster is data, and there is no "
+				"cluster (entry 0x%llx)", (ull)v);
 		return entry_zero(k, t, p);
 	}
 	if ((uint32_t)map & (uint32_t)(map >> 32))
-		QCOW2_BAD(k, "cluster at 0x%llx: a subcluster is both data and zeroes",
-			  (ull)host);
-	if (t->active) {
-		k->c->allocated++;
-		k->c->fragmented += t->next && host != t->next;
-		t->next = host + qcow2_cluster(d);
-	}
+		QCOW2_BAD_TIMES(k, t->times, "cluster at 0x%llx: a subcluster is both "
+				"data and zeroes", (ull)host);
+	k->c->allocated += t->active;
+	if (t->next && host != t->next)
+		k->c->fragmented += t->active;
+	t->next = host + qcow2_cluster(d);
 	if (!is_aligned(host, qcow2_cluster(d))) {
-		QCOW2_BAD(k, "%s at 0x%llx is not at a cluster's start",
-			  data ? "data" : "a preallocated cluster", (ull)host);
+		QCOW2_BAD_TIMES(k, t->times, "%s at 0x%llx is not at a cluster's start",
+				data ? "data" : "a preallocated cluster", (ull)host);
 		if (!data && entry_zero(k, t, p))
 			return true;
 	}
 	if (!d->external)
-		qcow2_check_ref(k, host, qcow2_cluster(d));
+		refer(k, host, qcow2_cluster(d), t->times);
 	return false;
 }
 
 /* True: p was changed.  off: of the cluster on the disk. */
-static bool walk_entry(struct qcow2_check *k, struct tree *t, uint8_t *p,
+static bool walk_entry(struct qcow2_check *k, struct l2_walk *t, uint8_t *p,
 		       uint64_t off)
 {
 	const struct qcow2_dims *d = &k->im.d;
 	uint64_t v = get_be64(p), map = d->ext ? get_be64(p + 8) : 0;
-	uint64_t before = k->c->corruptions + k->c->corruptions_fixed;
+	uint64_t before = k->c->corruptions;
 	struct qcow2_entry e;
 	const char *why;
 	bool changed;
@@ -216,44 +208,46 @@ static bool walk_entry(struct qcow2_check *k, struct tree *t, uint8_t *p,
 		return false;
 	}
 	if (v & RESERVED)
-		QCOW2_BAD(k, "L2 entry 0x%llx has reserved bits", (ull)v);
+		QCOW2_BAD_TIMES(k, t->times, "L2 entry 0x%llx has reserved bits", (ull)v);
 	changed = cluster_entry(k, t, p, v, map);
 	why = qcow2_l2_decode(d, p, off, &e);
-	if (why && before == k->c->corruptions + k->c->corruptions_fixed)
-		QCOW2_BAD(k, "L2 entry 0x%llx: %s", (ull)v, why);
+	if (why && before == k->c->corruptions)
+		QCOW2_BAD_TIMES(k, t->times, "L2 entry 0x%llx: %s", (ull)v, why);
+	if (changed) {		/* who finds it a second time finds it mended */
+		k->c->corruptions = before + (k->c->corruptions - before) / t->times - 1;
+		k->c->corruptions_fixed++;
+	}
 	return changed;
 }
 
-static int walk_l2(struct qcow2_check *k, struct tree *t, uint64_t host,
-		   uint64_t off)
+static int walk_l2(struct qcow2_check *k, const struct qcow2_visit *v)
 {
 	const struct qcow2_dims *d = &k->im.d;
-	uint64_t n = 1ull << d->l2_bits;
+	struct l2_walk t = { .times = v->times, .active = v->active };
 	bool changed = false;
-	int err = spend(k, qcow2_cluster(d));
+	int err = qcow2_check_spend(k, qcow2_cluster(d));
 
 	if (err)
 		return err;
-	err = td_blocking_read(k->im.store, host, k->l2, qcow2_cluster(d));
+	err = td_blocking_read(k->im.store, v->host, k->l2, qcow2_cluster(d));
 	if (err) {
-		QCOW2_FAILED(k, "L2 table at 0x%llx cannot be read", (ull)host);
+		QCOW2_FAILED_TIMES(k, v->times, "L2 table at 0x%llx cannot be read",
+				   (ull)v->host);
 		return 0;
 	}
-	t->next = 0;
-	t->fix = k->c->fix_errors && qcow2_check_is_l2(k, host);
-	for (uint64_t i = 0; i < n; i++)
-		changed |= walk_entry(k, t, k->l2 + i * d->entry,
-				      off + (i << d->cluster_bits));
+	t.fix = k->c->fix_errors && qcow2_check_is_l2(k, v->host);
+	for (uint64_t i = 0; i < 1ull << d->l2_bits; i++)
+		changed |= walk_entry(k, &t, k->l2 + i * d->entry,
+				      v->off + (i << d->cluster_bits));
 	if (!changed)
 		return 0;
-	return qcow2_image_write(&k->im, host, k->l2, qcow2_cluster(d));
+	return qcow2_image_write(&k->im, v->host, k->l2, qcow2_cluster(d));
 }
 
-static int walk_l1(struct qcow2_check *k, uint64_t l1_at, uint64_t entries,
-		   bool active)
+static int walk_l1(struct qcow2_check *k, struct qcow2_visits *l2, uint64_t l1_at,
+		   uint64_t entries, bool active)
 {
 	const struct qcow2_dims *d = &k->im.d;
-	struct tree t = { .active = active };
 	uint64_t *l1;
 	int err;
 
@@ -278,9 +272,26 @@ static int walk_l1(struct qcow2_check *k, uint64_t l1_at, uint64_t entries,
 			QCOW2_BAD(k, "L2 table at 0x%llx is not at a cluster's start",
 				  (ull)host);
 		if (host < k->bytes)
-			err = walk_l2(k, &t, host, i << qcow2_l1_shift(d));
+			err = qcow2_visits_add(k, l2, host, i << qcow2_l1_shift(d),
+					       active);
 	}
 	free(l1);
+	return err;
+}
+
+static int walk_trees(struct qcow2_check *k)
+{
+	const struct qcow2_header *h = &k->im.h;
+	struct qcow2_visits l2 = { 0 };
+	int err = walk_l1(k, &l2, h->l1_offset, h->l1_entries, true);
+
+	for (unsigned i = 0; !err && k->im.snap && i < h->snapshots; i++)
+		err = walk_l1(k, &l2, k->im.snap[i].l1_offset, k->im.snap[i].l1_entries,
+			      false);
+	qcow2_visits_sort(&l2);
+	for (size_t i = 0; !err && i < l2.n; i++)
+		err = walk_l2(k, &l2.v[i]);
+	qcow2_visits_free(&l2);
 	return err;
 }
 
@@ -311,15 +322,16 @@ static int bitmap_tables(struct qcow2_check *k, uint64_t at, uint32_t entries)
 	uint64_t *v;
 	int err;
 
-	err = table_of_entries(k, at, entries);
-	if (err)
-		return err;
 	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, entries * 8ull, k->bytes) ||
 	    !is_aligned(at, qcow2_cluster(&k->im.d))) {
+		table(k, at, entries * 8ull);
 		QCOW2_BAD(k, "a bitmap's table, %u entries at 0x%llx", entries,
 			  (ull)at);
 		return 0;
 	}
+	err = table_of_entries(k, at, entries);
+	if (err)
+		return err;
 	err = qcow2_image_table(&k->im, at, entries, &v);
 	if (err)
 		return err;
@@ -421,14 +433,10 @@ int qcow2_check_tables(struct qcow2_check *k)
 
 int qcow2_check_walk(struct qcow2_check *k, unsigned how)
 {
-	const struct qcow2_header *h = &k->im.h;
 	int err = qcow2_check_tables(k);
 
 	if (!err)
-		err = walk_l1(k, h->l1_offset, h->l1_entries, true);
-	for (unsigned i = 0; !err && k->im.snap && i < h->snapshots; i++)
-		err = walk_l1(k, k->im.snap[i].l1_offset, k->im.snap[i].l1_entries,
-			      false);
+		err = walk_trees(k);
 	if (!err && (how & QCOW2_WALK_REFS))
 		err = walk_refs(k);
 	return err;

@@ -163,6 +163,7 @@ static int count_l2(struct snap *s, uint64_t host, uint64_t off, int by)
 static int count_tree(struct snap *s, const uint64_t *l1, uint64_t entries, int by)
 {
 	const struct qcow2_dims *d = &s->k.im.d;
+	uint64_t left = align_up(s->k.bytes, qcow2_cluster(d)) >> d->cluster_bits;
 	int err = 0;
 
 	for (uint64_t i = 0; i < entries && !err; i++) {
@@ -175,6 +176,9 @@ static int count_tree(struct snap *s, const uint64_t *l1, uint64_t entries, int 
 			return refuse(s, -EIO, why);
 		if (!host)
 			continue;
+		if (!left--)	/* else the work would have no end that is near */
+			return refuse(s, -EIO, "an L1 table names more L2 tables than the "
+				      "file has clusters (tap-img check)");
 		err = count_free(s, host, qcow2_cluster(d), by);
 		if (!err)
 			err = count_l2(s, host, i << qcow2_l1_shift(d), by);

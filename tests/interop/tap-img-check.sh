@@ -119,6 +119,27 @@ $(cat t.err qt.err)" ;;
 		done
 	done
 done
+# An L1 table of 2^17 entries that all name the same L2 table of 2 MiB: what is in that counts
+# as often, but it is read once.
+qemu-img create -q -f qcow2 -o cluster_size=2M,refcount_bits=64 x.qcow2 64P || fail "create 64P"
+qemu-io -f qcow2 -c 'write -q -P 1 0 4M' x.qcow2 || fail qemu-io
+python3 - x.qcow2 <<'END' || fail "no L1 table to damage"
+import struct, sys
+with open(sys.argv[1], 'r+b') as f:
+    f.seek(36)
+    n, l1 = struct.unpack('>IQ', f.read(12))
+    f.seek(l1)
+    entry = f.read(8)
+    f.seek(l1)
+    f.write(entry * n)
+END
+timeout 60 tap-img check -f qcow2 --output=json x.qcow2 >t.json 2>t.err
+rc=$?
+[ "$rc $(jq '."allocated-clusters"' t.json)" = "2 $((2 << 17))" ] ||
+	fail "one L2 table: status $rc: $(head -n 5 t.err; cat t.json)"
+refuse 1 timeout 60 tap-img snapshot -c s x.qcow2
+timeout 60 tap-img check -q -r all -f qcow2 x.qcow2 2>t.err || fail "one L2 table: -r all: $?"
+
 # A bitmap whose table is at no cluster's start: QEMU does not even open that.
 base=bitmap.base
 cp $base x.qcow2

@@ -320,6 +320,27 @@ def do_drop_l2(im, r):
     return "L1 entry at %#x is gone" % at
 
 
+def do_l2_shared(im, r):
+    """L2 tables that several L1 entries name."""
+    if im.l1_size < 2:
+        sys.exit(3)
+    l2 = [v for _, v in im.l1_entries()]
+    for _ in range(r.randint(1, 8)):
+        im.put(im.l1 + 8 * r.randrange(im.l1_size), r.choice(l2))
+    return "L1 entries name the same L2 tables"
+
+
+def do_l2_shared_bad(im, r):
+    """The same, and something is wrong in them."""
+    kinds = ["unaligned_zero", "reserved", "copied_l2", "copied_packed", "beyond"]
+    if im.l1_size < 2 or im.cs == 512 or im.ext or im.version < 3:
+        sys.exit(3)
+    out = [do_l2_shared(im, r)]
+    for k in r.sample(kinds, 3):
+        out.append(KINDS[k](im, r))
+    return "; ".join(out)
+
+
 def do_drop_data(im, r):
     for at, v in im.l2_entries()[:r.randint(1, 40)]:
         im.put(at, 0)
