@@ -90,6 +90,27 @@ done
 head -c 4096 x.luks >cut.luks
 refuse 1 tap-img info cut.luks
 
+# The key of data= opens, and is not to be seen among the arguments, also while another key
+# is waited for before it is its turn.
+hidden()
+{
+	tr '\0' ' ' <"/proc/$1/cmdline" >cmdline
+	grep -q 'data= ' cmdline && ! grep -q sesame cmdline
+}
+mkfifo stdin
+for how in --object= --obj= "--object "; do
+	exec 9<>stdin
+	# shellcheck disable=SC2086
+	tap-img convert --key-file - ${how}secret,id=s,data=sesame x.luks d.raw <stdin 9>&- &
+	pid=$!
+	own $pid
+	wait_for 10 hidden $pid || fail "$how: data= is seen: $(cat cmdline)"
+	echo other >&9
+	exec 9>&-
+	wait $pid || fail "$how: convert: $?"
+	cmp a.raw d.raw || fail "$how: another disk"
+done
+
 # A header of version 2 is described too.
 if command -v cryptsetup >/dev/null; then
 	truncate -s 20M two.luks

@@ -2,7 +2,9 @@
  * options instead of their name and -f.  Only what says what -f, --key-file and the
  * name say is taken; the rest is refused by its name.
  *
- * A word is taken apart where it is, in argv: names stay there.
+ * A word is taken apart where it is: names stay there.  That is in argv, but for words
+ * with a secret's bytes, which everybody on the host can read there: argv gets a copy of
+ * theirs, and the bytes are wiped, before anything else is done.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,11 +88,53 @@ static int secret_wrong(const char *why)
 	return ST_FAILED;
 }
 
+/* Does this word say --object, or something that getopt takes for it?  *value: behind
+ * the '=', or NULL: it is the next word. */
+static bool is_object(char *word, char **value)
+{
+	static const char name[] = "--object";
+	size_t len = strcspn(word, "=");
+
+	*value = word[len] ? word + len + 1 : NULL;
+	return len >= strlen("--o") && len <= strlen(name) && !strncmp(word, name, len);
+}
+
+/* From "data=" to the word's end. */
+static void wipe_data(char *text)
+{
+	static const char data[] = "data=";
+	char *p = text;
+
+	while (p && strncmp(p, data, strlen(data))) {
+		p = strchr(p, ',');
+		p += p != NULL;
+	}
+	if (p)
+		explicit_bzero(p + strlen(data), strlen(p + strlen(data)));
+}
+
+void objects_hide(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		char *value, *word;
+
+		if (!is_object(argv[i], &value))
+			continue;
+		if (!value && ++i == argc)
+			return;
+		word = argv[i];
+		argv[i] = strdup(word);
+		ASSERT(argv[i]);
+		wipe_data(value ? value : word);
+	}
+}
+
 int object_add(char *text)
 {
 	const char *id = NULL, *file = NULL, *data = NULL;
 	char *name, *value;
 	bool secret = false;
+	int st;
 
 	while (next_pair(&text, &name, &value)) {
 		if (!value)
@@ -116,7 +160,10 @@ int object_add(char *text)
 		return secret_wrong("too many");
 	secrets[n_secrets].id = id;
 	secrets[n_secrets++].key = env_get()->n_secrets;
-	return env_secret(file, data, data ? strlen(data) : 0);
+	st = env_secret(file, data, data ? strlen(data) : 0);
+	if (data)
+		explicit_bzero((char *)data, strlen(data));
+	return st;
 }
 
 /* What an option of an image says. */

@@ -97,6 +97,7 @@ int main(int argc, char **argv)
 	const struct classic *k = classic_find(argv[0]);
 	int st;
 
+	objects_hide(argc, argv);
 	log_open(LOG_TO_STDERR, k ? k->name : TAP_IMG, LOG_LVL_WARN);
 	st = k ? named(k, argc, argv) : parse(argc, argv);
 	if (fflush(stdout) || ferror(stdout)) {

@@ -116,6 +116,8 @@ const char *size_human(uint64_t bytes, char *buf);
 
 /* The value of an --object; it is changed, and kept.  ST_OK, or after log_err(). */
 int object_add(char *text);
+/* First of all: what --object's data= says is not to be seen in /proc/PID/cmdline. */
+void objects_hide(int argc, char **argv);
 /* An --object has that id, and is the first key, which is that of an image that is made?
  * ST_OK, or after log_err(). */
 int secret_first(const char *id);
