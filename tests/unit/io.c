@@ -4,11 +4,13 @@
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -369,6 +371,37 @@ static void joined_and_failed_each_by_itself(void **state)
 	munmap(none, 4096);
 }
 
+/* A limit within a page ends what is joined early: who is before it has written, who is
+ * cut has written a part, the others nothing. */
+static void joined_and_out_of_space_each_by_itself(void **state)
+{
+	const uint64_t end = 10 * 4096 + 512;
+	static struct one ops[16];
+	struct rlimit was, less;
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	less = (struct rlimit){ end, was.rlim_max };
+	signal(SIGXFSZ, SIG_IGN);
+	for (int ring = 0; ring < 2; ring++) {
+		set_up(&f, 8, ring, true);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &less), 0);
+		for (unsigned i = 0; i < 16; i++)
+			put_at(&f, &ops[i], i, true, f.fd, i * 4096);
+		loop_run(f.loop);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+		for (unsigned i = 0; i < 16; i++) {
+			assert_int_equal(ops[i].res, i < 10 ? 4096 : i > 10 ? -EFBIG :
+						     512);
+			assert_int_equal(ops[i].calls, 1);
+		}
+		assert_in_range(io_stats(f.q)->joined, JOINED(1), 15);
+		tear_down(&f);
+	}
+	signal(SIGXFSZ, SIG_DFL);
+}
+
 static void more_than_fits_waits(void **state)
 {
 	static const unsigned depths[] = { IO_DEPTH_MIN, 100, IO_DEPTH_MAX };
@@ -528,6 +561,7 @@ int main(void)
 		cmocka_unit_test(vectors_are_joined),
 		cmocka_unit_test(strangers_are_not_joined),
 		cmocka_unit_test(joined_and_failed_each_by_itself),
+		cmocka_unit_test(joined_and_out_of_space_each_by_itself),
 		cmocka_unit_test(more_than_fits_waits),
 		cmocka_unit_test(datasync_and_dsync_complete),
 		cmocka_unit_test(callbacks_queue_more),
