@@ -170,10 +170,14 @@ static void l2_packed(struct judge *g, uint64_t e, bool active)
 
 	if (e & COPIED)
 		wrong(g, "a packed cluster is marked as copied");
-	end = min_u64(end, align_up(g->m->size, 512));
-	if (end <= off) {
-		wrong(g, "a packed cluster lies behind the end");
+	if (off >= g->m->size || end >= g->m->size + g->cluster) {
+		wrong(g, "a packed cluster reaches a cluster or more behind the end");
 		return;
+	}
+	/* What the last sectors are said to be may lie there: it is counted too. */
+	if (end > g->clusters * g->cluster) {
+		end = g->clusters * g->cluster;
+		g->space[g->clusters].refs++;
 	}
 	refer(g, off, end - off, false, "a packed cluster");
 	for (uint64_t i = off / g->cluster; active && i <= (end - 1) / g->cluster;
@@ -292,7 +296,7 @@ static void copied(struct judge *g, uint64_t l1, uint64_t n)
 
 static void counts(struct judge *g)
 {
-	for (uint64_t i = 0; i < g->clusters; i++) {
+	for (uint64_t i = 0; i < g->clusters + !!g->space[g->clusters].refs; i++) {
 		uint64_t have = refcount(g, i);
 
 		if (have > g->space[i].refs)

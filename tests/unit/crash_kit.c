@@ -308,6 +308,63 @@ static void judge_knows_damage(void **state)
 	(void)state;
 }
 
+static bool qemu_finds_it_clean(const struct mem_image *x)
+{
+	const char *dir = rig_dir(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	char path[256], line[512];
+	int status;
+
+	snprintf(path, sizeof(path), "%s/i", dir);
+	mem_image_save(x, path);
+	snprintf(line, sizeof(line), "qemu-img check -q -f qcow2 %s 2>/dev/null", path);
+	status = system(line);
+	rig_dir_remove(dir);
+	return !status;
+}
+
+/* A compressed cluster may take sectors behind the file's end: those of the next cluster
+ * alone, and only if that is counted. */
+static void judge_knows_what_is_packed_at_the_end(void **state)
+{
+	static const struct {
+		unsigned sectors, count;	/* taken; of the cluster behind the end */
+		bool clean;
+	} t[] = {
+		{ 1, 0, true }, { 2, 0, false }, { 2, 1, true }, { 128, 1, true },
+		{ 129, 0, false }, { 129, 1, false }, { 256, 0, false },
+	};
+	struct mem_image x = { 0 };
+	unsigned char e[8];
+	uint64_t l2, blocks, end;
+
+	qemu_image(&x, "", "qcow2");
+	mem_image_read(&x, 40, e, 8);
+	mem_image_read(&x, get_be64(e), e, 8);
+	l2 = get_be64(e) & 0x00fffffffffffe00;
+	mem_image_read(&x, 48, e, 8);
+	mem_image_read(&x, get_be64(e), e, 8);
+	blocks = get_be64(e);
+	end = x.size + 65536;
+	mem_image_write(&x, blocks + 2 * (x.size / 65536), "\0\1", 2);
+	mem_image_resize(&x, end);
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+		struct mem_image y = { 0 };
+		struct judgement j;
+
+		mem_image_copy(&y, &x);
+		put_be64(e, 1ull << 62 | (t[i].sectors - 1ull) << 54 | (end - 512));
+		mem_image_write(&y, l2 + 8 * 14, e, 8);
+		put_be64(e, (uint64_t)t[i].count << 48);
+		mem_image_write(&y, blocks + 2 * (end / 65536), e, 2);
+		image_judge("qcow2", &y, &j);
+		assert_int_equal(qemu_finds_it_clean(&y), t[i].clean);
+		assert_int_equal(!j.errors && !j.leaks, t[i].clean);
+		mem_image_free(&y);
+	}
+	mem_image_free(&x);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +376,7 @@ int main(void)
 		cmocka_unit_test(model_knows_old_from_lost),
 		cmocka_unit_test(judge_agrees_with_qemu),
 		cmocka_unit_test(judge_knows_damage),
+		cmocka_unit_test(judge_knows_what_is_packed_at_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
