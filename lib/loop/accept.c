@@ -58,13 +58,14 @@ int acceptor_start(struct acceptor *a, struct loop *l, int listen_fd)
 {
 	int fl = fcntl(listen_fd, F_GETFL), err;
 
+	a->listen.fd = -1;
 	/* One who gave up between poll and accept must not stop us. */
 	if (fl < 0 || fcntl(listen_fd, F_SETFL, fl | O_NONBLOCK))
 		return -errno;
 	a->loop = l;
 	a->listen = (struct loop_fd){ .fd = listen_fd, .fn = somebody_came };
 	loop_timer_init(&a->rest, rested);
-	err = loop_fd_add(l, &a->listen, EPOLLIN);
+	err = loop_fd_add(l, &a->listen, is_open(a) ? EPOLLIN : 0);
 	if (err)
 		a->listen.fd = -1;
 	return err;

@@ -21,12 +21,15 @@ static struct acceptor door;
 static struct loop_timer over;
 static int client[CLIENTS], entered;
 static int pause_at;		/* pause when so many have entered */
+static int wanted;		/* the loop ends when so many have */
 
 static void let_in(struct acceptor *a, int fd)
 {
 	close(fd);
 	if (++entered == pause_at)
 		acceptor_pause(a, true);
+	if (entered == wanted)
+		loop_stop(loop);
 }
 
 static void stop(struct loop_timer *t)
@@ -43,6 +46,19 @@ static uint64_t passes(void)
 	loop_timer_set(loop, &over, 50 * NS_PER_MS);
 	loop_run(loop);
 	return loop_stats(loop)->passes - before;
+}
+
+/* Until n have entered, however busy the machine. */
+static void await(int n)
+{
+	wanted = n;
+	if (entered < n) {
+		loop_timer_set(loop, &over, 20 * NS_PER_S);
+		loop_run(loop);
+		loop_timer_clear(&over);
+	}
+	wanted = 0;
+	assert_in_range(entered, n, CLIENTS);
 }
 
 static int set_up(void **state)
@@ -85,19 +101,18 @@ static int tear_down(void **state)
 static void all_are_let_in(void **state)
 {
 	(void)state;
-	passes();
-	assert_int_equal(entered, CLIENTS);
+	await(CLIENTS);
 }
 
 static void paused_it_lets_nobody_in(void **state)
 {
 	(void)state;
 	pause_at = 3;
+	await(3);
 	assert_in_range(passes(), 1, 20);
 	assert_int_equal(entered, 3);
 	acceptor_pause(&door, false);
-	passes();
-	assert_int_equal(entered, CLIENTS);
+	await(CLIENTS);
 }
 
 static void out_of_descriptors_it_rests(void **state)
@@ -108,7 +123,8 @@ static void out_of_descriptors_it_rests(void **state)
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
 	none = (struct rlimit){ 3, all.rlim_max };
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	assert_in_range(passes(), 1, 20);
+	for (int i = 0; i < 100 && !loop_timer_is_set(&door.rest); i++)
+		assert_in_range(passes(), 1, 20);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
 	assert_true(loop_timer_is_set(&door.rest));
 	assert_int_equal(entered, 0);
@@ -125,8 +141,8 @@ static void out_of_descriptors_it_rests(void **state)
 	passes();
 	assert_int_equal(entered, 0);
 	acceptor_pause(&door, false);
-	passes();
-	assert_int_equal(entered, CLIENTS);
+	/* (valgrind accepts one, and closes what the limit does not allow) */
+	await(CLIENTS - 1);
 }
 
 int main(void)
