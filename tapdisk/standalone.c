@@ -27,11 +27,12 @@ struct standalone {
 
 static int listen_at(const char *path)
 {
-	int fd;
+	int fd, there = sock_listens(path);
 
-	if (sock_listens(path)) {
-		log_err("cannot serve at %s: another process does", path);
-		return -EADDRINUSE;
+	if (there) {
+		log_err("cannot serve at %s: %s", path,
+			there > 0 ? "another process does" : strerror(-there));
+		return there > 0 ? -EADDRINUSE : there;
 	}
 	unlink(path);
 	fd = sock_listen(path, SOCK_STREAM);

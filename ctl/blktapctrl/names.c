@@ -63,7 +63,7 @@ static bool somebody_listens(void)
 {
 	char path[PATH_MAX];
 
-	return sock_listens(run_path(RUN_CTL, 0, path, sizeof(path)));
+	return sock_listens(run_path(RUN_CTL, 0, path, sizeof(path))) > 0;
 }
 
 /* Who has the lock and does not listen may be on its way in, or out; or it was killed

@@ -43,14 +43,13 @@ fail:
 	return err;
 }
 
-bool sock_listens(const char *path)
+int sock_listens(const char *path)
 {
 	struct sockaddr_un sa;
-	int fd = sock_new(path, SOCK_STREAM, &sa);
-	bool there;
+	int fd = sock_new(path, SOCK_STREAM, &sa), there;
 
 	if (fd < 0)
-		return false;
+		return fd;
 	/* EAGAIN: so many wait that there is no room for one more. */
 	there = !connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || errno == EAGAIN;
 	close(fd);
