@@ -56,4 +56,17 @@ wait_for 10 has hotplug-status error || fail "never told: $(xenstore-ls "$B")"
 [[ $(xs hotplug-error) == *"No such file"* ]] || fail "$(xs hotplug-error)"
 wish_end; await_state 6; remove_nodes; await_gone "$B"
 await_disks 0
+
+note "its nodes, which make room, go all the same"
+xenstore-write /local/domain/0/name Domain-0
+full no-such-key
+device 1 51744
+tap-ctl xen-attach 1 xvdc "tap:aio:$T/a.img" >/dev/null || fail "xen-attach"
+await_state 2
+full blktap-minor
+front 6
+timeout 60 tap-ctl xen-detach 1 xvdc || fail "xen-detach: status $?"
+[ "$(refusals)" -gt "$before" ] || fail "nothing was refused"
+await_gone "$B"
+await_disks 0
 stop_ctl

@@ -473,8 +473,7 @@ static bool step_closed(struct xen_dev *d)
 	}
 	if (!disk_drop(d))
 		return false;
-	/* What no script made no toolstack takes away with its domain. */
-	if (!d->back.scripted && (d->detach || !d->domain))
+	if (dev_removable(d))
 		nodes_remove(d);
 	return false;
 }

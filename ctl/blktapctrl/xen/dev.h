@@ -98,6 +98,13 @@ struct xen_dev {
 	struct list waiters;	/* attach.c: who waits for it to be gone */
 };
 
+/* Closed, its nodes are ours to remove: what no script made no toolstack takes away with
+ * its domain. */
+static inline bool dev_removable(const struct xen_dev *d)
+{
+	return !d->back.scripted && (d->detach || !d->domain);
+}
+
 extern struct list xen_devs;
 extern bool xen_vbd_too;
 

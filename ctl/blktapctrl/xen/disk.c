@@ -242,6 +242,9 @@ bool disk_drop(struct xen_dev *d)
 		d->own = false;
 		if (!d->told || d->failed || d->state == DEV_GONE)
 			return true;
+		/* Their removal, which comes next, makes the room that is missing. */
+		if (d->changed_not && dev_removable(d))
+			return true;
 		/* A daemon after us shall not take another's for it. */
 		nodes_forget(d);
 		return false;
