@@ -3,6 +3,7 @@
 # nothing when nothing has failed; and its status and last line say the same.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
+unset LIMIT
 mkdir "$T/tools" "$T/fake" && cp "$TOP/tools/check" "$T/tools/" || fail "cp"
 printf '#!/bin/sh\nexit "$INSTALL"\n' >"$T/tools/install-deps"
 # A make that says what is in a file of its goal's name.
@@ -54,12 +55,12 @@ last "8 passed, 5 failed, 1 skipped"
 	for i in $(seq 29 40); do echo "    | line $i"; done
 	echo "-- make -j$(nproc) check SHORT_FORMS=no: func/short: status 2 (0.1 s), /y.log:"
 	echo "    | short of words"
+	echo "-- make -j$(nproc) check-xen XEN_SECONDS=2400: xen-4.20/case: status 1"
+	echo "    | in dom0"
 	echo "-- make -j$(nproc) check-tsan: status 2, the end of what it said:"
 	echo "    | x.c:1: error: no"
 	echo "-- make -j$(nproc) fuzz SECONDS=20: status 3, the end of what it said:"
 	echo "    | 1 passed, 0 failed, 0 skipped"
-	echo "-- make -j$(nproc) check-xen: xen-4.20/case: status 1"
-	echo "    | in dom0"
 	echo
 } >"$T/want"
 summary | diff "$T/want" - || fail "the summary"
