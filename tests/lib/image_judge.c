@@ -456,6 +456,7 @@ static void judge_vmdk(struct judge *g)
 {
 	uint64_t capacity = le_at(g, 12, 8), grain = le_at(g, 20, 8);
 	uint64_t per = le_at(g, 44, 4), n;
+	uint64_t desc = le_at(g, 28, 8), desc_len = le_at(g, 36, 8);
 	uint64_t dirs[2] = { le_at(g, 56, 8), 0 };
 
 	if (le_at(g, 0, 4) != 0x564d444b)
@@ -469,12 +470,14 @@ static void judge_vmdk(struct judge *g)
 	}
 	space_new(g, 512);
 	n = (capacity + grain * per - 1) / (grain * per);
-	if (n > g->m->size || dirs[0] > g->m->size ||
-	    dirs[1] > g->m->size) {
+	if (n > g->m->size || dirs[0] > g->m->size || dirs[1] > g->m->size ||
+	    desc > g->m->size || desc_len > g->m->size) {
 		wrong(g, "header");
 		return;
 	}
 	refer(g, 0, 512, true, "the header");
+	if (desc && desc_len)
+		refer(g, desc * 512, desc_len * 512, true, "the descriptor");
 	for (unsigned d = 0; d < 2; d++) {
 		if (dirs[d] && !refer(g, dirs[d] * 512, n * 4, true,
 				      "a grain directory"))
