@@ -86,7 +86,7 @@ static int count(struct rebuild *r)
 
 	qcow2_check_ref(k, h->reft_offset, (uint64_t)h->reft_clusters << bits);
 	if (err == -EFBIG)
-		return refuse(r, "its snapshots are too many to be counted here");
+		return refuse(r, "its tables are too many to be counted here");
 	if (!err && (r->c.corruptions || r->c.failures))
 		return refuse(r, r->wrong);
 	if (err)

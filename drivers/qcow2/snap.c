@@ -86,7 +86,13 @@ static int load_counts(struct snap *s, uint64_t room)
 	if (!err && (k->c->failures || k->rebuild))
 		return refuse(s, -EIO, "its refcounts are damaged (tap-img check)");
 	memcpy(s->old, k->have, k->clusters * sizeof(*k->have));
-	return err ? err : qcow2_check_tables(k);
+	if (err)
+		return err;
+	k->read_max = 2 * k->bytes + qcow2_cluster(d);	/* as the check does */
+	err = qcow2_check_tables(k);
+	k->read_max = UINT64_MAX;	/* what comes is bounded for itself */
+	return err == -EFBIG ? refuse(s, err, "its tables lie over one another "
+				      "(tap-img check)") : err;
 }
 
 static void unload(struct snap *s)

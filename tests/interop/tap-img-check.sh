@@ -156,5 +156,30 @@ with open(sys.argv[1], 'r+b') as f:
 END
 tap-img check -q -f qcow2 x.qcow2 2>t.err
 [ $? = 2 ] && grep -q "a bitmap's table" t.err || fail "a bitmap: $(cat t.err)"
+
+# 65535 bitmaps, each with a table that is too long to be right, in a file that is long and
+# sparse: what of them lies in the file is not marked once for each.
+qemu-img create -q -f qcow2 -o cluster_size=4k x.qcow2 1M || fail create
+qemu-img snapshot -c s x.qcow2 || fail snapshot
+qemu-img bitmap --add -g 64k x.qcow2 b0 || fail bitmap
+python3 - x.qcow2 <<'END' || fail "no directory of bitmaps to damage"
+import struct, sys
+with open(sys.argv[1], 'r+b') as f:
+    b, at = f.read(4096), 112
+    while struct.unpack_from('>I', b, at)[0] != 0x23852875:
+        at += 8 + (struct.unpack_from('>I', b, at + 4)[0] + 7) // 8 * 8
+    where = f.seek(0, 2) + 4095 & ~4095
+    entry = struct.pack('>QIIBBHIB7x', where, 0xffffffff, 0, 1, 16, 1, 0, ord('b'))
+    f.seek(where)
+    f.write(entry * 65535)
+    f.seek(at + 8)
+    f.write(struct.pack('>IIQQ', 65535, 0, 65535 * len(entry), where))
+    f.truncate(33 << 30)
+END
+timeout 60 tap-img check -f qcow2 x.qcow2 >t.out 2>t.err
+[ $? = 1 ] && grep -q 'cannot check' t.err || fail "many bitmaps: $(tail -n 3 t.err)"
+refuse 1 timeout 60 tap-img snapshot -d s x.qcow2
+printf '\001' | dd of=x.qcow2 bs=1 seek=79 conv=notrunc status=none	# dirty
+refuse 1 timeout 60 tap-img resize -f qcow2 x.qcow2 +1M
 note "$count damaged images, $refused refused for their header"
 [ $count -gt $((each * 20)) ] || fail "only $count images"
