@@ -614,6 +614,22 @@ static int grow(struct snap *s)
 	return qcow2_check_rebuild(k);
 }
 
+/* When the flags are written, after all else, the disk's L2 tables are read where its L1
+ * table says: each cluster of the file once at most, if all of them are at a cluster's
+ * start. */
+static int check_l1(struct snap *s, const uint64_t *l1)
+{
+	for (uint64_t i = 0; i < s->k.im.h.l1_entries; i++) {
+		uint64_t host;
+		bool copied;
+		const char *why = qcow2_l1_decode(&s->k.im.d, l1[i], &host, &copied);
+
+		if (why)
+			return refuse(s, -EIO, why);
+	}
+	return 0;
+}
+
 static int run(struct snap *s, enum td_snap_op op, const char *name)
 {
 	const struct qcow2_header *h = &s->k.im.h;
@@ -638,8 +654,10 @@ static int run(struct snap *s, enum td_snap_op op, const char *name)
 		err = qcow2_image_table(&s->k.im, h->l1_offset, h->l1_entries, &l1);
 	if (err)
 		return err;
-	err = op == TD_SNAP_CREATE ? create(s, name, l1) :
-	      op == TD_SNAP_APPLY ? apply(s, t, l1) : delete(s, t);
+	err = check_l1(s, l1);
+	if (!err)
+		err = op == TD_SNAP_CREATE ? create(s, name, l1) :
+		      op == TD_SNAP_APPLY ? apply(s, t, l1) : delete(s, t);
 	free(l1);
 	return err;
 }

@@ -111,3 +111,22 @@ END
 cp b.qcow2 was.qcow2
 refuse 1 tap-img snapshot -a s b.qcow2
 cmp b.qcow2 was.qcow2 || fail "a refused snapshot -a changed the image"
+
+# An L1 table that names an L2 table at no cluster's start: it is not read, whatever is to be
+# done.
+qemu-img create -q -f qcow2 l.qcow2 1G
+qemu-img snapshot -c s l.qcow2
+qemu-io -f qcow2 -c 'write -q -P 1 0 64k' -c 'write -q -P 2 600M 64k' l.qcow2
+PYTHONPATH=$TOP/tests/lib python3 - l.qcow2 <<'END' || fail "no L1 entry to damage"
+import sys
+from qcow2damage import Image
+im = Image(sys.argv[1])
+at, v = im.l1_entries()[-1]
+im.put(at, v - 512)
+END
+cp l.qcow2 was.qcow2
+for how in '-c t' '-a s' '-d s'; do
+	# shellcheck disable=SC2086
+	refuse 1 tap-img snapshot $how l.qcow2
+	cmp l.qcow2 was.qcow2 || fail "a refused snapshot $how changed the image"
+done
