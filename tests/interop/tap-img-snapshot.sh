@@ -6,6 +6,7 @@ set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires qemu-img qemu-io python3
 cd "$T" || exit 1
+export PYTHONDONTWRITEBYTECODE=1	# not into the tree
 seed
 RANDOM=$SEED
 
