@@ -49,6 +49,8 @@ int qcow2_untear(struct sparse *s);
 /* The file's length in whole clusters, in bytes. */
 uint64_t qcow2_file_end(const struct sparse *s);
 
+/* Bytes of L1 tables, of all snapshots together, of what is opened for writing. */
+#define QCOW2_SNAPSHOT_L1_MAX GiB
 /* fn for every entry of the table of snapshots.  Errors: after td_err(). */
 typedef int qcow2_snapshot_fn(struct sparse *s, const struct qcow2_snapshot *sn,
 			      void *arg);

@@ -77,13 +77,32 @@ static int set_up(struct rebuild *r)
 	return k->want && k->fixed && k->l2 ? 0 : -ENOMEM;
 }
 
+/* Many that name the same L1 table are read as often: no more of them than scan.c takes.
+ * (What is wrong with their table is told when it is counted.) */
+static int limit_snapshots(struct rebuild *r)
+{
+	struct qcow2_image *im = &r->k.im;
+	uint64_t l1_bytes = 0;
+	struct qcow2_why why;
+	int err = qcow2_image_snapshots(im, &why);
+
+	for (uint32_t i = 0; !err && i < im->h.snapshots; i++)
+		l1_bytes += im->snap[i].l1_entries * 8ull;
+	if (l1_bytes > QCOW2_SNAPSHOT_L1_MAX)
+		return refuse(r, "its snapshots have more than 1 GiB of L1 tables");
+	return err == -ENOMEM ? err : 0;
+}
+
 static int count(struct rebuild *r)
 {
 	struct qcow2_check *k = &r->k;
 	const struct qcow2_header *h = &k->im.h;
 	unsigned bits = k->im.d.cluster_bits;
-	int err = qcow2_check_walk(k, 0);
+	int err = limit_snapshots(r);
 
+	if (err)
+		return err;
+	err = qcow2_check_walk(k, 0);
 	qcow2_check_ref(k, h->reft_offset, (uint64_t)h->reft_clusters << bits);
 	if (err == -EFBIG)
 		return refuse(r, "its tables are too many to be counted here");

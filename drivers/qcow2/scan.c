@@ -5,7 +5,7 @@
  * tables here with all that they consist of: nothing of the disk is in them.
  *
  * What it costs is bounded: L1 tables are read, L2 tables are not; snapshots may
- * have SNAPSHOT_L1_MAX bytes of L1 tables together.
+ * have QCOW2_SNAPSHOT_L1_MAX bytes of L1 tables together.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,6 @@
 #include "qcow2/blocking.h"
 
 #define CHUNK (64u << 10)
-#define SNAPSHOT_L1_MAX (1ull << 30)
 #define PLACES_MAX (16u << 20)
 
 static int refuse(struct sparse *s, int err, const char *why)
@@ -82,7 +81,7 @@ int qcow2_snapshots_each(struct sparse *s, qcow2_snapshot_fn *fn, void *arg,
 		else if (err)
 			refuse(s, err, why.text);
 		l1_bytes += sn.l1_entries * 8ull;
-		if (!err && l1_bytes > SNAPSHOT_L1_MAX)
+		if (!err && l1_bytes > QCOW2_SNAPSHOT_L1_MAX)
 			err = refuse(s, -EFBIG,
 				     "its snapshots have more than 1 GiB of L1 tables");
 		if (!err)

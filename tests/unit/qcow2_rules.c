@@ -261,6 +261,28 @@ static void a_table_of_snapshots_has_64_mib_at_most(void **state)
 	no_message_of_open("larger than 64 MiB");
 }
 
+/* All name one L1 table, which is not read for each when it was not closed cleanly. */
+static void snapshots_have_a_gib_of_l1_tables_at_most(void **state)
+{
+	uint8_t e[56] = { 0 };
+
+	(void)state;
+	fresh("", "1M");
+	assert_int_equal(sh("truncate -s 80M i"), 0);
+	put_be64(e, 40 * MiB);
+	put_be32(e + 8, QCOW2_L1_MAX);
+	put_be32(e + 36, 16);
+	put_be64(e + 48, MiB);
+	for (unsigned i = 0; i < 33; i++)
+		bytes_put(MiB + i * sizeof(e), e, sizeof(e));
+	put_be32(e, 33);
+	put_be64(e + 4, MiB);
+	bytes_put(QCOW2_AT_SNAPSHOTS, e, 12);
+	no_message_of_open("for writing: its snapshots have more than 1 GiB");
+	u64_put(QCOW2_AT_INCOMPAT, QCOW2_DIRTY);
+	no_message_of_open("not closed cleanly, and its snapshots have more than 1 GiB");
+}
+
 static void tables_in_one_place_are_refused(void **state)
 {
 	(void)state;
@@ -727,6 +749,7 @@ int main(void)
 		cmocka_unit_test(data_over_tables_is_damage),
 		cmocka_unit_test(tables_are_not_given_back),
 		cmocka_unit_test(a_table_of_snapshots_has_64_mib_at_most),
+		cmocka_unit_test(snapshots_have_a_gib_of_l1_tables_at_most),
 		cmocka_unit_test(tables_in_one_place_are_refused),
 		cmocka_unit_test(growing_keeps_and_adds),
 		cmocka_unit_test(growing_over_a_longer_backing_file_shows_zeroes),
