@@ -8,7 +8,7 @@
  *   check_copied.c  the COPIED flags of the active tables
  *
  * Counts what qemu-img counts.  Memory: eight bytes and a bit for each cluster of the
- * file, and some 64 for each L2 table, whatever the image says of itself.
+ * file, and 128 to 256 bytes for each L2 table, whatever the image says of itself.
  */
 #ifndef QCOW2_CHECK_H
 #define QCOW2_CHECK_H
