@@ -54,9 +54,8 @@ static int walk(struct qcow2_check *k, unsigned how)
 	k->read_max = 2 * k->bytes + qcow2_cluster(&k->im.d);
 	err = qcow2_check_walk(k, how);
 	if (err == -EFBIG)
-		td_err(k->im.store, "cannot check %s: its tables lie over one another: "
-		       "together they are more than twice as long as the file",
-		       k->im.store->arg);
+		td_err(k->im.store, "cannot check %s: its header and its L1 tables name more "
+		       "tables than its file can hold", k->im.store->arg);
 	k->told = err == -EFBIG;
 	k->read_max = UINT64_MAX;	/* what comes reads no other tables */
 	return err;

@@ -91,8 +91,8 @@ static int load_counts(struct snap *s, uint64_t room)
 	k->read_max = 2 * k->bytes + qcow2_cluster(d);	/* as the check does */
 	err = qcow2_check_tables(k);
 	k->read_max = UINT64_MAX;	/* what comes is bounded for itself */
-	return err == -EFBIG ? refuse(s, err, "its tables lie over one another "
-				      "(tap-img check)") : err;
+	return err == -EFBIG ? refuse(s, err, "its header names more tables than "
+				      "its file can hold (tap-img check)") : err;
 }
 
 static void unload(struct snap *s)
