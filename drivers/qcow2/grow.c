@@ -422,17 +422,18 @@ int qcow2_resize(struct sparse *s, uint64_t size)
 }
 
 /* A snapshot that does not say how large its disk is (the extra data of old versions
- * of QEMU) has the disk's size, whatever that becomes. */
+ * of QEMU), or says 0, has the disk's size, whatever that becomes. */
 static int says_size(struct sparse *s, const struct qcow2_snapshot *sn, void *arg)
 {
-	char why[160];
+	const char *mend = sn->extra_len < 16 ? ", or mend it: qemu-img check -r all" : "";
+	char why[192];
 
 	(void)arg;
 	if (sn->disk_size)
 		return 0;
-	snprintf(why, sizeof(why), "its snapshot '%.*s' does not say how large its disk is, "
-		 "and would be cut as well (delete it, or mend it: qemu-img check -r all)",
-		 (int)min_u64(sn->name_len, 40), (const char *)sn->name);
+	snprintf(why, sizeof(why), "its snapshot '%.*s' has no size of its own, and would be "
+		 "cut as well (delete it%s)", (int)min_u64(sn->name_len, 40),
+		 (const char *)sn->name, mend);
 	return sparse_refuse(s, -EOPNOTSUPP, why);
 }
 

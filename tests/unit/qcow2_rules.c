@@ -511,6 +511,7 @@ static void shrinking_does_not_cut_snapshots(void **state)
 	bytes_put(at, e, sizeof(e));
 	open_it(0);
 	assert_int_equal(rig_shrink(&g, MiB / 2), -EOPNOTSUPP);
+	assert_non_null(strstr(rig_why(), "(delete it, or mend it: qemu-img check -r all)"));
 	assert_int_equal(td_tree_root(g.tree)->size, MiB);
 	close_it();
 	assert_int_equal(sh("qemu-img snapshot -a old i && "
@@ -518,6 +519,30 @@ static void shrinking_does_not_cut_snapshots(void **state)
 			    "! grep -q failed out"), 0);
 	/* As the message says. */
 	assert_int_equal(sh("qemu-img check -q -r all i >/dev/null 2>&1"), 0);
+	open_it(0);
+	assert_int_equal(rig_shrink(&g, MiB / 2), 0);
+	close_it();
+	check_it();
+}
+
+/* A size that is there, and is 0, no check mends; the snapshot's name is as long as it is
+ * told. */
+static void shrinking_does_not_cut_snapshots_of_size_0(void **state)
+{
+	static const char name[] = "a-name-of-forty-bytes-which-is-told-all.";
+	uint64_t at;
+
+	(void)state;
+	fresh("", "1M");
+	assert_int_equal(sh("qemu-img snapshot -c %s i", name), 0);
+	at = u64_at(QCOW2_AT_SNAPSHOTS + 4);
+	u64_put(at + 40 + 8, 0);
+	open_it(0);
+	assert_int_equal(rig_shrink(&g, MiB / 2), -EOPNOTSUPP);
+	assert_non_null(strstr(rig_why(), name));
+	assert_non_null(strstr(rig_why(), "(delete it)"));
+	close_it();
+	assert_int_equal(sh("qemu-img snapshot -d %s i", name), 0);
 	open_it(0);
 	assert_int_equal(rig_shrink(&g, MiB / 2), 0);
 	close_it();
@@ -760,6 +785,7 @@ int main(void)
 		cmocka_unit_test(shrinking_above_a_backing_file),
 		cmocka_unit_test(shrinking_is_refused_where_it_cannot_be),
 		cmocka_unit_test(shrinking_does_not_cut_snapshots),
+		cmocka_unit_test(shrinking_does_not_cut_snapshots_of_size_0),
 		cmocka_unit_test(compressed_writes),
 		cmocka_unit_test(discard_gives_space_back),
 		cmocka_unit_test(discard_punches_a_data_file),
