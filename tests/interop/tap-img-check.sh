@@ -1,8 +1,9 @@
 #!/bin/bash
 # tap-img check finds in damaged qcow2 images what qemu-img check finds, as many of
 # each; what it repairs is clean to qemu-img, or as good as qemu-img's repair.
-# Each kind of damage is done to three of the images, with sanitizers to one; with
-# IMAGE_ROUNDS to three more for each of these, as many times.
+# Each kind of damage is done to the image whose L2 tables are shared, and to three of the
+# others, with sanitizers to one; with IMAGE_ROUNDS to three more for each of these, as
+# many times.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires qemu-img qemu-io jq python3
@@ -45,6 +46,10 @@ opts_of() { echo --object secret,id=s,file=key --image-opts \
 # shellcheck disable=SC2046
 qemu-io -c 'write -q -P 1 0 1M' $(opts_of luks.base) >/dev/null || fail "qemu-io luks"
 images=$(ls ./*.base)
+make shared compat=1.1,cluster_size=4k	# L2 tables that the disk and snapshots share
+for n in a b; do
+	qemu-img snapshot -c $n shared.base || fail snapshot
+done
 each=3
 [ -z "$SAN" ] || each=1
 each=$((each + 3 * ${IMAGE_ROUNDS:-0}))
@@ -76,8 +81,8 @@ result()
 
 count=0 refused=0
 for kind in $(python3 "$damage" list); do
-	left=$each
-	for base in $(shuf -e $images --random-source=<(yes $SEED)); do
+	left=$((each + 1))
+	for base in ./shared.base $(shuf -e $images --random-source=<(yes $SEED)); do
 		[ $((left--)) -gt 0 ] || break
 		for ((i = 0; i < ${IMAGE_ROUNDS:-1}; i++)); do
 			cp "$base" x.qcow2
