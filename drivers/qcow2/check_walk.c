@@ -319,14 +319,14 @@ static int snapshot_tables(struct qcow2_check *k)
 
 static int bitmap_tables(struct qcow2_check *k, uint64_t at, uint32_t entries)
 {
+	uint64_t room = k->clusters << k->im.d.cluster_bits;
 	uint64_t len = entries * 8ull, *v;
 	int err;
 
 	if (entries > BITMAP_ENTRIES_MAX || !range_ok(at, len, k->bytes) ||
 	    !is_aligned(at, qcow2_cluster(&k->im.d))) {
-		/* It is not read, but marked as far as it lies in the file. */
-		err = qcow2_check_spend(k, at < k->bytes ?
-					min_u64(len, k->bytes - at) : 0);
+		/* It is not read, but marked: as far as clusters_of() goes. */
+		err = qcow2_check_spend(k, at < room ? min_u64(len, room - at) : 0);
 		if (err)
 			return err;
 		table(k, at, len);

@@ -9,9 +9,10 @@
  *   piece, what is behind it is forgotten, round, its space is free -> format's resized
  *
  * Space goes before the size: a power cut leaves the disk as long as it was, with some of
- * what was to go gone, and never space of what is behind the end.  It goes in pieces, from
- * the new end on (a table goes with the last that it maps), because what an operation has
- * dropped is kept in memory until it ends.
+ * what was to go gone, and never space of what is behind the end.  (If it is the size that
+ * cannot be written, the file may have the new one and we the old: tools close at once.)
+ * Space goes in pieces, from the new end on (a table goes with the last that it maps),
+ * because what an operation has dropped is kept in memory until it ends.
  */
 #include <errno.h>
 #include <string.h>

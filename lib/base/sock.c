@@ -51,7 +51,10 @@ int sock_listens(const char *path)
 	if (fd < 0)
 		return fd;
 	/* EAGAIN: so many wait that there is no room for one more. */
-	there = !connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || errno == EAGAIN;
+	if (!connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || errno == EAGAIN)
+		there = 1;
+	else
+		there = errno == ECONNREFUSED || errno == ENOENT ? 0 : -errno;
 	close(fd);
 	return there;
 }
