@@ -61,7 +61,7 @@ check-tsan:
 # Programs that compare images for as long as they are given.  ASan and UBSan have
 # all of them; under TSan and valgrind they would take a night, and what has threads
 # in them (workers, ciphers) is in drv_luks, crypt, worker and the scripts.
-IMAGES := drv_qcow2 qcow2_rules qcow vmdk luks
+IMAGES := drv_qcow2 qcow2_rules qcow2_shrink qcow vmdk luks
 # TSan: of the scripts, those of processes that talk to one another.
 SAN_UNIT = $(if $(filter thread,$(SAN)),$(filter-out $(addprefix %/,$(IMAGES)),$(UNIT)),$(UNIT))
 SAN_SH = $(if $(filter thread,$(SAN)),$(filter tests/func/%,$(FUNC_SH)),$(FUNC_SH))

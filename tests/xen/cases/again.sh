@@ -51,7 +51,7 @@ begin=$(count_at_rest)
 attach xvdc "aio:$T/b.img"
 must "load_begin /dev/xvdc 100000 3"
 with=$(xen_has)
-times=5
+times=4
 [ -z "$FULL" ] || times=20
 for i in $(seq 2 "$times"); do once "$i"; done
 must load_on

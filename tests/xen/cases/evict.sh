@@ -1,6 +1,6 @@
 # A guest that keeps more pages granted than are kept mapped for it (1056 a queue): what
 # has not been used for a while makes room, what is beyond is copied, the data is right.
-# SHORT: 4.17
+# FULL: minutes; unit/xen_grants has the rules
 . /lab/cases/hostile.inc
 ring() { tr ',{}' '\n' <"$T/now" | sed -n "s/^\"$1\"://p" | head -n 1; }
 # The last numbers of its ring, when it asks: when that is gone, they are.

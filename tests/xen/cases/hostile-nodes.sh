@@ -5,7 +5,7 @@
 hostile_begin
 hostile values
 said 1 'refused: its ring-page-order'
-hostile states 3 30
+hostile states 3 $((FULL ? 30 : 12))
 hostile nodes
 hostile removal
 tap-ctl xen-detach "$DOM" xvdc || fail "xen-detach: status $?"

@@ -1,5 +1,5 @@
 # The same on a qcow2 image with a backing file: it allocates all the time.
-# SHORT: 4.20
+# SHORT: 4.17
 # TIMEOUT: 2400
 . /lab/cases/kill.inc
 dd if=/dev/urandom of="$T/base.img" bs=64k count=128 2>/dev/null

@@ -1,6 +1,6 @@
 # The image is taken away and given back while a guest writes and verifies; then
 # the daemon is killed and another one started, and the guest sees none of it.
-# SHORT: 4.20
+# SHORT: 4.17
 needs_xen_ring
 truncate -s 8M "$T/a.img"
 guest

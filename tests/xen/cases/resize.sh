@@ -1,6 +1,6 @@
 # A disk that grows under a guest that uses it; that it becomes smaller is refused,
 # and the guest sees nothing of the attempt.
-# SHORT: 4.20
+# SHORT: 4.17
 needs_xen_ring
 truncate -s 4M "$T/a.img"
 guest
