@@ -5,10 +5,7 @@
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires python3 jq
-for PY in python3 /usr/bin/python3 none; do	# the first may be of another making
-	"$PY" -c 'import nbd' 2>/dev/null && break
-done
-[ $PY != none ] || skip "needs python3-libnbd"
+requires_libnbd
 
 # writes.py URI OFFSET COUNT [END]: so many neighbours of 4 KiB at once.  END: what ends
 # there can be written, and no more; 0: some can.

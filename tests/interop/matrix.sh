@@ -11,10 +11,7 @@
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires qemu-img qemu-io qemu-nbd
-for PY in python3 /usr/bin/python3 none; do	# the first may be of another making
-	"$PY" -c 'import nbd' 2>/dev/null && break
-done
-[ $PY != none ] || skip "needs python3-libnbd"
+requires_libnbd
 for m in pyqcow pyvmdk; do
 	"$PY" -c "import $m" 2>/dev/null || note "without $m: no third opinion"
 done

@@ -221,6 +221,20 @@ int image_make(const char *format, const char *path, uint64_t size,
 
 /* Opening. */
 
+struct mem_image *image_in_memory(struct rig *g, struct mem_store *m)
+{
+	rig_init(g);
+	g->env.store = &mem_store_driver;
+	mem_store_init(m, rig_random(&group.seed));
+	return &m->file[mem_store_file(m, "a")].image;
+}
+
+void image_memory_free(struct rig *g, struct mem_store *m)
+{
+	mem_store_free(m);
+	rig_free(g);
+}
+
 void image_must_open(struct rig *g, const char *spec, unsigned flags)
 {
 	rig_init(g);

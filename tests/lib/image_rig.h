@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "drv_rig.h"
+#include "mem_store.h"
 
 /* Run a command of the shell that must succeed; or take its status. */
 void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -33,6 +34,10 @@ void ref_fill(struct ref *r, uint64_t seed);
  * that it needs are made beside it.  0 or -errno. */
 int image_make(const char *format, const char *path, uint64_t size,
 	       const char *backing, const char *options);
+
+/* g without a disk, on files in memory, of which "a" is there and empty: its bytes. */
+struct mem_image *image_in_memory(struct rig *g, struct mem_store *m);
+void image_memory_free(struct rig *g, struct mem_store *m);
 
 /* Open and close, which must succeed. */
 void image_must_open(struct rig *g, const char *spec, unsigned flags);

@@ -110,6 +110,14 @@ requires()
 		command -v "$_c" >/dev/null 2>&1 || skip "needs the program $_c"
 	done
 }
+# requires_libnbd: sets PY, the Python that has it; the first may be of another making.
+requires_libnbd()
+{
+	for PY in python3 /usr/bin/python3; do
+		"$PY" -c 'import nbd' 2>/dev/null && return
+	done
+	skip "needs python3-libnbd"
+}
 # qemu_img_luks ARGUMENTS: qemu-img create or convert to an image with LUKS.  It
 # measures its own time, in an account that a young process often finds empty.
 qemu_img_luks()

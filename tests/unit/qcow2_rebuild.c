@@ -12,7 +12,6 @@
 
 #include "base/bytes.h"
 #include "image_rig.h"
-#include "mem_store.h"
 #include "qcow2/tables.h"
 
 #define CLUSTER 4096u
@@ -20,20 +19,6 @@
 
 static struct rig g;
 static struct mem_store m;
-
-static struct mem_image *begin(void)
-{
-	rig_init(&g);
-	g.env.store = &mem_store_driver;
-	mem_store_init(&m, rig_random(&group.seed));
-	return &m.file[mem_store_file(&m, "a")].image;
-}
-
-static void end(void)
-{
-	mem_store_free(&m);
-	rig_free(&g);
-}
 
 static uint64_t be64_at(const struct mem_image *i, uint64_t at)
 {
@@ -59,7 +44,7 @@ static void make(const char *path)
 	uint64_t l1;
 
 	assert_int_equal(image_make("qcow2", path, 2 * TABLE, NULL, "cluster_size=4k"), 0);
-	i = begin();
+	i = image_in_memory(&g, &m);
 	mem_image_load(i, path);
 	assert_int_equal(rig_open(&g, "qcow2:a", 0), 0);
 	for (unsigned t = 0; t < 2; t++)
@@ -74,7 +59,7 @@ static void make(const char *path)
 		be64_put(i, l2, be64_at(i, l2) & ~QCOW2_COPIED);
 	}
 	mem_image_save(i, path);
-	end();
+	image_memory_free(&g, &m);
 }
 
 static void the_reason_is_what_failed(void **state)
@@ -87,7 +72,7 @@ static void the_reason_is_what_failed(void **state)
 	snprintf(path, sizeof(path), "%s/a", group.dir);
 	make(path);
 	for (unsigned nth = 1; !all; nth++) {
-		mem_image_load(begin(), path);
+		mem_image_load(image_in_memory(&g, &m), path);
 		mem_store_fail(&m, &(struct mem_fault){ .ops = 1u << TD_OP_READ, .nth = nth,
 							.count = 1, .err = -EIO });
 		if (!rig_open(&g, "qcow2:a", 0)) {
@@ -98,7 +83,7 @@ static void the_reason_is_what_failed(void **state)
 			assert_null(strstr(rig_why(), "entry 0x"));
 			told += strstr(rig_why(), "cannot be read") != NULL;
 		}
-		end();
+		image_memory_free(&g, &m);
 	}
 	assert_in_range(told, 3, 100);		/* counted, and the flags looked at */
 }

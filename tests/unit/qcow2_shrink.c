@@ -11,7 +11,6 @@
 
 #include "base/bytes.h"
 #include "image_rig.h"
-#include "mem_store.h"
 
 #define OLD (20 * MiB)		/* pieces of 8 MiB */
 #define NEW (2 * MiB + 512)
@@ -22,34 +21,20 @@ static struct rig g;
 static struct mem_store m;
 static uint8_t want[LEN], buf[LEN];
 
-static struct mem_image *begin(void)
-{
-	rig_init(&g);
-	g.env.store = &mem_store_driver;
-	mem_store_init(&m, rig_random(&group.seed));
-	return &m.file[mem_store_file(&m, "a")].image;
-}
-
-static void end(void)
-{
-	mem_store_free(&m);
-	rig_free(&g);
-}
-
 static void make(const char *path)
 {
 	struct mem_image *i;
 
 	rig_fill(&group.seed, want, sizeof(want));
 	assert_int_equal(image_make("qcow2", path, OLD, NULL, "cluster_size=512"), 0);
-	i = begin();
+	i = image_in_memory(&g, &m);
 	mem_image_load(i, path);
 	assert_int_equal(rig_open(&g, "qcow2:a", 0), 0);
 	for (uint64_t at = 0; at < OLD; at += STEP)
 		assert_int_equal(rig_write(&g, at, LEN, want), 0);
 	assert_int_equal(rig_close(&g), 0);
 	mem_image_save(i, path);
-	end();
+	image_memory_free(&g, &m);
 }
 
 static void holds(uint64_t upto, const char *when, unsigned nth)
@@ -71,7 +56,7 @@ static void holds(uint64_t upto, const char *when, unsigned nth)
 /* One of them fails.  False: there were not so many. */
 static bool fails_once(const char *path, unsigned ops, unsigned nth)
 {
-	struct mem_image *i = begin();
+	struct mem_image *i = image_in_memory(&g, &m);
 	uint64_t size = OLD;
 	char out[4096];
 	unsigned hits;
@@ -110,7 +95,7 @@ static bool fails_once(const char *path, unsigned ops, unsigned nth)
 	assert_int_equal(rig_close(&g), 0);
 	snprintf(out, sizeof(out), "%s/out", group.dir);
 	mem_image_save(i, out);
-	end();
+	image_memory_free(&g, &m);
 	err = shell_status("qemu-img check -q -f qcow2 %s >%s.said 2>&1", out, out);
 	if (err && err != 3)	/* space may be lost where that could not be written */
 		shell("cat %s.said; echo operation %u: not clean; false", out, nth);
