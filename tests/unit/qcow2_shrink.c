@@ -20,6 +20,7 @@
 static struct rig g;
 static struct mem_store m;
 static uint8_t want[LEN], buf[LEN];
+static const uint8_t zero[LEN];
 
 static void make(const char *path)
 {
@@ -92,6 +93,14 @@ static bool fails_once(const char *path, unsigned ops, unsigned nth)
 	}
 	assert_int_equal(td_tree_root(g.tree)->size, NEW);
 	holds(NEW, "smaller, operation", nth);
+	/* Nothing that was behind the end is left to be seen. */
+	assert_int_equal(rig_resize(&g, OLD), 0);
+	for (uint64_t at = NEW; at < OLD; at = align_down(at, STEP) + STEP) {
+		assert_int_equal(rig_read(&g, at, LEN, buf), 0);
+		if (memcmp(buf, zero, LEN))
+			fail_msg("operation %u: at %llu is what was there", nth,
+				 (unsigned long long)at);
+	}
 	assert_int_equal(rig_close(&g), 0);
 	snprintf(out, sizeof(out), "%s/out", group.dir);
 	mem_image_save(i, out);
