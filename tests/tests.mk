@@ -67,7 +67,7 @@ SAN_UNIT = $(if $(filter thread,$(SAN)),$(filter-out $(addprefix %/,$(IMAGES)),$
 SAN_SH = $(if $(filter thread,$(SAN)),$(filter tests/func/%,$(FUNC_SH)),$(FUNC_SH))
 .PHONY: check-san
 check-san: tests
-	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -j $(JOBS) -t 1200 $(SAN_UNIT) $(FUNC_ALONE) $(SAN_SH)
+	@$(SAN_ENV) $(TEST_ENV) $(RUN_TESTS) -j $(JOBS) -t 600 $(SAN_UNIT) $(FUNC_ALONE) $(SAN_SH)
 
 VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full \
 	--errors-for-leak-kinds=definite \

@@ -203,18 +203,18 @@ for state in 2 4; do
 	toolstack "aio:$T/c.img"; await_state 2
 	wait_for 5 xs blktap-minor >/dev/null
 	[ $state = 2 ] || { front_rings; await_state 4; front 4; }
-	kill -STOP $CTL_PID
+	hold_ctl
 	remove_nodes
 	toolstack "$img"
-	kill -CONT $CTL_PID
+	let_go_ctl
 	await_state 2; front_rings; await_state 4; front 4
 	spec_is "$img" || fail "in state $state: served by $(tap-ctl list)"
 	front 6; wish_end; await_state 6; await_disks 0; remove_nodes; await_gone "$B"
 done
 toolstack "$img" w @script /etc/xen/scripts/block-tap; await_state 2
-kill -STOP $CTL_PID
+hold_ctl
 remove_nodes
 toolstack "$img" w @script /etc/xen/scripts/block-tap
-kill -CONT $CTL_PID
+let_go_ctl
 await_state 2; remove_nodes
 stop_ctl

@@ -32,6 +32,22 @@ stop_xenstored()
 # A daemon whose tapdisks take rings for what blktapctrl says they are.
 start_xen_ctl() { start_ctl --tapdisk "$BUILD/hostxen/tapdisk" "$@"; }
 
+# The daemon stands still until let_go_ctl: it sees all that is done meanwhile, or none.
+# Not in the midst of a message to xenstored, which reads a head and then waits for its
+# body, whoever else asks.
+hold_ctl()
+{
+	local i
+	for i in 1 2 3 4 5; do
+		kill -STOP "$CTL_PID"
+		! timeout 5 xenstore-exists / || return 0
+		kill -CONT "$CTL_PID"
+		sleep 0.2
+	done
+	fail "xenstored does not answer"
+}
+let_go_ctl() { kill -CONT "$CTL_PID"; }
+
 # device DOMID DEVID [KIND]: B and F are its halves now.
 device()
 {

@@ -1,6 +1,7 @@
 # A raw image given to a running guest and taken away again: size, verified data,
 # flush, discard that gives space back, and nothing left of it in xenstore, in the
 # daemon or in tapdisk.
+# SHORT: 4.20
 needs_xen_ring
 truncate -s 16M "$T/a.img"
 guest

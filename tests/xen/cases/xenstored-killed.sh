@@ -1,5 +1,6 @@
 # xenstored is killed while a guest's disk is under load, and then tapdisks are: the
 # load goes on, with no more than a daemon that knows what it has connected.
+# SHORT: 4.17
 # LAST: nobody can start it again
 . /lab/cases/kill.inc
 truncate -s 8M "$T/a.img"

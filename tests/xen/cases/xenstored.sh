@@ -3,6 +3,7 @@
 # go.  (One that dies takes along what it knows: then disks go on, and no more.)
 # (Xen 4.14's cannot be updated.)
 # XEN: 4.17 4.20
+# SHORT: 4.20
 . /lab/cases/kill.inc
 truncate -s 8M "$T/a.img" "$T/b.img"
 guest
