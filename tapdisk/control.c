@@ -25,13 +25,13 @@
 #include "disk/disk.h"
 #include "files.h"
 #include "front.h"
+#include "guests.h"
 #include "keyring.h"
 #include "loop/loop.h"
 #include "msg.h"
 #include "outbox.h"
 #include "redo_file.h"
 #include "ring/journal.h"
-#include "ring/xen.h"
 #include "td_driver.h"
 
 /* PARAMS or RESUME. */
@@ -61,7 +61,7 @@ struct control {
 	int ring_fd, nbd_fd;	/* arrived, not used yet; -1 */
 	struct ring_server *ring;
 	struct nbd_server *nbd;
-	struct xen_rings *xen;
+	struct guests guests;
 	struct journal *journal;	/* or NULL */
 
 	struct redo_file redo;
@@ -202,6 +202,7 @@ static void forget_daemon(struct control *c)
 {
 	c->greeted = false;
 	c->daemons++;
+	guests_forget_daemon(&c->guests);
 	c->newdev_id = 0;
 	c->waiting.type = 0;
 	if (!c->ops)		/* else they are being used */
@@ -531,78 +532,21 @@ static void do_debug(struct control *c, const struct msg *m)
 	outbox_reply(&c->out, TAP_DEBUG, m->hdr->id, NULL, 0);
 }
 
-/* Guests of Xen.  Their rings come and go beside the disk's operations. */
-
-struct xen_op {
-	struct control *c;
-	uint32_t id;
-	unsigned daemon;
-};
-
 static void do_xen_connect(struct control *c, const struct msg *m)
 {
-	struct tap_xen_connect x;
-	const char *why = NULL;
-	int err;
-
-	memcpy(&x, m->body, sizeof(x));
-	err = xen_connect(c->xen, &x, c->journal, &why);
-	if (err)
-		outbox_fail(&c->out, TAP_XEN_CONNECT, m->hdr->id, err, why);
-	else
-		outbox_reply(&c->out, TAP_XEN_CONNECT, m->hdr->id, NULL, 0);
-}
-
-static void xen_gone(void *arg, int err)
-{
-	struct xen_op *op = arg;
-	struct control *c = op->c;
-
-	if (op->daemon != c->daemons)
-		log_dbg(LOG_CTL, "who asked to disconnect a guest is gone");
-	else if (err)
-		outbox_fail(&c->out, TAP_XEN_DISCONNECT, op->id, err, NULL);
-	else
-		outbox_reply(&c->out, TAP_XEN_DISCONNECT, op->id, NULL, 0);
-	free(op);
+	guests_connect(&c->guests, m, c->journal);
 }
 
 static void do_xen_disconnect(struct control *c, const struct msg *m)
 {
-	struct xen_op *op = malloc(sizeof(*op));
-	struct tap_xen_vbd vbd;
-	int err = -ENOMEM;
-
-	memcpy(&vbd, m->body, sizeof(vbd));
-	if (op) {
-		*op = (struct xen_op){ c, m->hdr->id, c->daemons };
-		err = xen_disconnect(c->xen, &vbd, xen_gone, op);
-	}
-	if (err) {
-		free(op);
-		outbox_fail(&c->out, TAP_XEN_DISCONNECT, m->hdr->id, err, NULL);
-	}
-}
-
-static void xen_broken(void *arg, const struct tap_xen_vbd *vbd, const char *why)
-{
-	struct control *c = arg;
-	struct tap_xen_broken b = { *vbd };
-	size_t len = strnlen(why, TAP_TEXT_MAX);
-	struct msg_out o;
-
-	memcpy(o.body, &b, sizeof(b));
-	memcpy(o.body + sizeof(b), why, len);
-	msg_seal(&o, TAP_XEN_BROKEN, 0, 0, 0, (uint32_t)(sizeof(b) + len));
-	outbox_send(&c->out, &o);
+	guests_disconnect(&c->guests, m);
 }
 
 static void got_xenstat(void *arg, uint32_t domid, uint32_t devid, int fd)
 {
 	struct control *c = arg;
-	struct tap_xen_vbd vbd = { domid, devid };
 
-	xen_stats_to(c->xen, &vbd, fd);
+	guests_stats_to(&c->guests, domid, devid, fd);
 }
 
 /* The loop ends; what still runs (a second SIGTERM) ends with the process. */
@@ -759,12 +703,14 @@ struct control *control_new(struct loop *l, struct disk *d,
 	outbox_init(&c->out, l, fds->pipe_out);
 	c->in.fd = fds->pipe_in;
 	c->in.fn = in_ready;
-	c->xen = xen_rings_new(l, d, xen_broken, c);
-	if (!c->xen)
+	err = guests_init(&c->guests, l, d, &c->out);
+	if (err) {
+		errno = -err;
 		goto fail;
+	}
 	c->files = files_new(l, fds->files, uid, &files_ops, c);
 	if (!c->files)
-		goto fail_xen;
+		goto fail_guests;
 	/* Edge-triggered: a pipe without a writer is ready (hung up) for ever. */
 	err = loop_fd_add(l, &c->in, EPOLLIN | EPOLLET);
 	if (err) {
@@ -774,8 +720,8 @@ struct control *control_new(struct loop *l, struct disk *d,
 	return c;
 fail_files:
 	files_free(c->files);
-fail_xen:
-	xen_rings_free(c->xen);
+fail_guests:
+	guests_free(&c->guests);
 fail:
 	free(c);
 	return NULL;
@@ -784,7 +730,7 @@ fail:
 void control_free(struct control *c)
 {
 	loop_fd_del(c->loop, &c->in);
-	xen_rings_free(c->xen);
+	guests_free(&c->guests);
 	files_free(c->files);
 	close(c->in.fd);
 	outbox_close(&c->out);
