@@ -142,8 +142,13 @@ static void set_name(const struct control *c)
 
 static struct op *op_begin(struct control *c, uint16_t type, uint32_t id)
 {
-	struct op *op = malloc(sizeof(*op));
+	struct op *op;
 
+	if (c->leaving) {	/* the end is on its way, and drains what there is */
+		outbox_fail(&c->out, type, id, -ENXIO, "its tapdisk is ending");
+		return NULL;
+	}
+	op = malloc(sizeof(*op));
 	if (op) {
 		*op = (struct op){ c, id, type, c->daemons, false };
 		if (!c->ops++)	/* the disk refuses a second one */
