@@ -214,32 +214,62 @@ static const char *reconcile(struct vdisk *vd, int minor)
 	return NULL;
 }
 
+/* What the daemon before us has written down of it, into vd; as memo_read(). */
+static int remembered(struct vdisk *vd, const struct tap_hello_rsp *h, bool *replaced)
+{
+	/* (A tapdisk does not choose whose memo is read.) */
+	int n = h->minor < 0 || vd->number < TAP_TEMP_MINOR ? vd->number : h->minor;
+
+	*replaced = false;
+	return n < TAP_MINOR_MAX ? memo_read(vd, n, replaced) : -ENOENT;
+}
+
 /* The daemon before us died as it replaced a tapdisk: this one is not yet what it
  * shall be. */
-static bool half_revived(struct vdisk *vd, const struct tap_hello_rsp *h)
+static bool half_revived(const struct tap_hello_rsp *h, int was)
 {
-	bool replaced;
-	int was = memo_read(vd, h->minor < 0 ? vd->number : h->minor, &replaced);
-
-	if (was < 0 || !replaced || ctl.no_restart)
-		return false;
 	return h->minor < 0 || (adopt_state(h) != VD_RUNNING &&
 				(adopt_state(h) != VD_PAUSED || was != VD_PAUSED));
 }
 
-/* An open with a size is an unpause: the daemon before us died as it waited for it.
- * What of it is to be, the memo has said (half_revived()), or it is what was. */
-static bool unpausing(struct vdisk *vd, const struct tap_hello_rsp *h,
-		      const char *spec)
+static uint32_t told_flags(const struct tap_hello_rsp *h)
 {
-	if (adopt_state(h) != VD_OPENING || !h->img.bytes || vd->state == VD_OPENING)
-		return false;
-	if (vd->state != VD_RESUMING) {
-		strcpy(vd->new_spec, *vd->spec ? vd->spec : spec);
-		vd->new_flags = *vd->spec ? vd->flags :
-				h->flags & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
+	return h->flags & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
+}
+
+/* Whoever is in its place later is given the image's file, and so is it when it is
+ * unpaused: its word alone is not taken for which one that is. */
+static const char *another_image(const struct vdisk *vd, const struct tap_hello_rsp *h,
+				 const char *spec)
+{
+	uint32_t flags = told_flags(h);
+	int state = adopt_state(h);
+
+	if (vd->hearsay || state == VD_IDLE || state == VD_CLOSED ||
+	    (!strcmp(spec, vd->spec) && flags == vd->flags) ||
+	    (!strcmp(spec, vd->new_spec) && flags == vd->new_flags))
+		return NULL;
+	return "another image than it was given";
+}
+
+/* An open with a size is an unpause: the daemon before us died as it waited for it. */
+static bool unpausing(const struct vdisk *vd, const struct tap_hello_rsp *h)
+{
+	return adopt_state(h) == VD_OPENING && h->img.bytes && vd->state != VD_OPENING;
+}
+
+/* What it is to be when it is unpaused, the memo has said. */
+static void take_image(struct vdisk *vd, const struct tap_hello_rsp *h, const char *spec,
+		       int state)
+{
+	if (state != VD_RESUMING || vd->hearsay) {
+		strcpy(vd->spec, spec);
+		vd->flags = told_flags(h);
 	}
-	return true;
+	if (vd->hearsay) {
+		strcpy(vd->new_spec, spec);
+		vd->new_flags = vd->flags;
+	}
 }
 
 /* What it tells of them is true where it has, or had, an image. */
@@ -258,11 +288,11 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		    const char *spec)
 {
 	char text[TEXT_SHORT + 1];
-	bool half, first = vd->adopting || vd->state == VD_SILENT;
+	bool half, replaced = false, first = vd->adopting || vd->state == VD_SILENT;
 	const char *why = "a state that cannot be";
-	int state = adopt_state(h);
+	int state = adopt_state(h), was = first ? remembered(vd, h, &replaced) : 0;
 
-	if (first && half_revived(vd, h)) {
+	if (replaced && was >= 0 && !ctl.no_restart && half_revived(h, was)) {
 		log_info("%s: its tapdisk %d is half of a replacement: ending it",
 			 vdisk_name(vd), vd->pid);
 		if (h->flags & TAP_OPEN_KEYS && !vd->keys.n)
@@ -273,14 +303,17 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 	}
 	if (state >= 0)
 		why = reconcile(vd, h->minor);
+	if (was < 0 && state != VD_IDLE && state != VD_CLOSED)
+		vd->hearsay = true;
+	if (!why)
+		why = another_image(vd, h, spec);
 	if (why) {
 		distrust(vd, why);
 		return;
 	}
-	if (unpausing(vd, h, spec))
+	if (unpausing(vd, h))
 		state = VD_RESUMING;
-	strcpy(vd->spec, spec);
-	vd->flags = h->flags & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
+	take_image(vd, h, spec, state);
 	vd->img = h->img;
 	vd->failed_resume = h->state & TAP_ST_RESUME_FAILED;
 	vd->created = h->created;
@@ -312,6 +345,9 @@ static void rebuild(struct vdisk *vd, const struct tap_hello_rsp *h,
 		log_info("%s: adopted: tapdisk %d %s%s%s", vdisk_name(vd), vd->pid,
 			 vdisk_state_text(vd->state), *spec ? " " : "",
 			 text_spec(spec, text));
+	if (first && vd->hearsay)
+		log_warn("%s: nothing but its tapdisk says what its image is: no other "
+			 "takes its place", vdisk_name(vd));
 	adopt_resolved(vd);
 }
 
@@ -413,6 +449,7 @@ static void find_tapdisk(enum run_name what, int n)
 static void find_memo(enum run_name what, int n)
 {
 	struct vdisk *vd;
+	bool replaced;
 
 	if (what != RUN_MEMO || n >= TAP_MINOR_MAX || vdisk_by_number(n) ||
 	    minor_disk(n))
@@ -420,6 +457,12 @@ static void find_memo(enum run_name what, int n)
 	vd = vdisk_new(n);
 	if (!vd)
 		return;
+	if (memo_read(vd, n, &replaced) == VD_OPENING) {	/* it never was */
+		memo_remove(n);
+		vdisk_enter(vd, VD_DEAD);
+		vdisk_free(vd);
+		return;
+	}
 	vd->adopting = true;
 	adopt.waiting++;
 	vdisk_died(vd, "has ended while there was no daemon");

@@ -1,5 +1,6 @@
 /* memo.c - see memo.h.  Lines of "name values"; "boot" is the first, "spec" the
- * last, and what follows it is the spec to the end of the file.  Numbers are what this
+ * last, and what follows it is the spec to the end of the file; "was" tells of the spec
+ * that stands before that one: of a disk that is being unpaused, as it was.  Numbers are what this
  * or another version of the daemon wrote: one that cannot be is no memo.  Nor is one
  * of an earlier boot, if the run directory outlives that: what the disk's redo log and
  * journal have of it is older than its image.
@@ -23,17 +24,20 @@
 #include "names.h"
 #include "vdisk.h"
 
-#define MEMO_BYTES 8192u	/* of the file, with zeroes behind the text */
-_Static_assert(TAP_TEXT_MAX + 1024 < MEMO_BYTES, "whole pages");
+#define MEMO_BYTES 12288u	/* of the file, with zeroes behind the text */
+_Static_assert(2 * TAP_TEXT_MAX + 1024 < MEMO_BYTES, "whole pages");
 
 static const struct { const char *word; enum vdisk_state state; } memo_states[] = {
 	{ "open", VD_RUNNING }, { "paused", VD_PAUSED },
-	{ "unpausing", VD_RESUMING },
+	{ "unpausing", VD_RESUMING }, { "opening", VD_OPENING },
 };
 
 static const char *state_word(enum vdisk_state s)
 {
-	return s == VD_PAUSED ? "paused" : s == VD_RESUMING ? "unpausing" : "open";
+	for (size_t i = 0; i < ARRAY_SIZE(memo_states); i++)
+		if (memo_states[i].state == s)
+			return memo_states[i].word;
+	return "open";
 }
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
@@ -61,25 +65,29 @@ static int memo_text(const struct vdisk *vd, bool replaced, char *buf, size_t ro
 	const struct revival *r = &vd->revival;
 	const struct tap_img *i = &vd->img;
 	enum vdisk_state s = vd->state;
-	bool resumes;
+	bool opens, resumes;
 	int n, m;
 
 	if (s == VD_REVIVING)
 		s = r->was != VD_RESUMING && r->held ? VD_PAUSED :
 						       (enum vdisk_state)r->was;
 	resumes = s == VD_RESUMING;
+	opens = resumes || s == VD_OPENING;
 
 	n = snprintf(buf, room, "boot %s\nstate %s\nreplaced %d\nunclean %d\nflags %u\n"
 		     "keys %u\nrestarts %u\nimg %" PRIu64 " %u %u %u\npids",
 		     boot_id(), state_word(s), replaced, r->unclean,
-		     resumes ? vd->new_flags : vd->flags,
+		     opens ? vd->new_flags : vd->flags,
 		     vd->keys.n || vd->new_keys.n || r->keyless, r->restarts,
 		     i->bytes, i->sector_size, i->phys_size, i->caps);
 	for (unsigned k = 0; k < r->n_old; k++)
 		n += snprintf(buf + n, room - (size_t)n, " %d", (int)r->old[k]);
 	n += snprintf(buf + n, room - (size_t)n, " %d", (int)vd->pid);
-	m = snprintf(buf + n, room - (size_t)n, "\nspec\n%s",
-		     resumes ? vd->new_spec : vd->spec);
+	if (resumes)
+		n += snprintf(buf + n, room - (size_t)n, "\nwas %u %zu", vd->flags,
+			      strlen(vd->spec));
+	m = snprintf(buf + n, room - (size_t)n, "\nspec\n%s%s",
+		     resumes ? vd->spec : "", opens ? vd->new_spec : vd->spec);
 	return m < (int)(room - (size_t)n) ? n + m : -1;
 }
 
@@ -118,9 +126,13 @@ static int exchange(int minor)
 void memo_write(const struct vdisk *vd, bool replaced)
 {
 	char buf[MEMO_BYTES] = { 0 };
-	int len = memo_text(vd, replaced, buf, sizeof(buf));
-	int fd = open_spare(vd->minor), err = fd < 0 ? fd : 0;
+	int len, fd, err;
 
+	if (vd->hearsay)	/* that would make it true */
+		return;
+	len = memo_text(vd, replaced, buf, sizeof(buf));
+	fd = open_spare(vd->minor);
+	err = fd < 0 ? fd : 0;
 	if (!err && (len < 0 || pwrite(fd, buf, sizeof(buf), 0) != sizeof(buf)))
 		err = -ENOSPC;
 	if (fd >= 0)
@@ -205,6 +217,27 @@ static bool take_line(struct vdisk *vd, char *line, int *state, bool *replaced)
 	return true;
 }
 
+/* was: how long the first of two is, or SIZE_MAX: there is one, as what it is and is to
+ * be.  vd->flags are those of the last.  False: nonsense. */
+static bool take_specs(struct vdisk *vd, const char *text, size_t was,
+		       unsigned was_flags)
+{
+	size_t len = strlen(text), skip = was == SIZE_MAX ? 0 : was;
+
+	if (skip > len || skip > TAP_TEXT_MAX || len - skip > TAP_TEXT_MAX)
+		return false;
+	strcpy(vd->new_spec, text + skip);
+	vd->new_flags = vd->flags;
+	if (was == SIZE_MAX) {
+		strcpy(vd->spec, text);
+		return true;
+	}
+	memcpy(vd->spec, text, was);
+	vd->spec[was] = '\0';
+	vd->flags = was_flags & (TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT);
+	return true;
+}
+
 /* Of this boot: then *line is the next one. */
 static bool is_of_today(char **line)
 {
@@ -223,6 +256,8 @@ int memo_read(struct vdisk *vd, int n, bool *replaced)
 {
 	char buf[MEMO_BYTES + 1], *line = buf, *end;
 	int state = -1, err = read_all(n, buf, sizeof(buf));
+	size_t was = SIZE_MAX;
+	unsigned was_flags = 0;
 
 	*replaced = false;
 	if (err)
@@ -234,13 +269,11 @@ int memo_read(struct vdisk *vd, int n, bool *replaced)
 	}
 	while ((end = strchr(line, '\n'))) {
 		*end = '\0';
-		if (!strcmp(line, "spec")) {
-			if (strlen(end + 1) > TAP_TEXT_MAX || state < 0)
-				return -EBADMSG;
-			strcpy(vd->spec, end + 1);
-			return state;
-		}
-		if (!take_line(vd, line, &state, replaced))
+		if (!strcmp(line, "spec"))
+			return state >= 0 && take_specs(vd, end + 1, was, was_flags) ?
+			       state : -EBADMSG;
+		if (sscanf(line, "was %u %zu", &was_flags, &was) != 2 &&
+		    !take_line(vd, line, &state, replaced))
 			return -EBADMSG;
 		line = end + 1;
 	}

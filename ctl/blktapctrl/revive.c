@@ -116,13 +116,11 @@ static bool from_memo(struct vdisk *vd)
 	    !minor_taken(n) || (minor_disk(n) && minor_disk(n) != vd))
 		return false;
 	state = memo_read(vd, n, &replaced);
-	if (state < 0)
+	if (state < 0 || state == VD_OPENING)	/* it has answered nothing yet */
 		return false;
 	if (vd->minor < 0)
 		minor_bind(n, vd);
 	vd->revival.was = state;
-	strcpy(vd->new_spec, vd->spec);
-	vd->new_flags = vd->flags;
 	vd->revival.again = state == VD_RESUMING ? TAP_RESUME : 0;
 	return true;
 }
@@ -185,7 +183,9 @@ static bool may(struct vdisk *vd)
 	    vd->number != vd->minor || left_in_order(vd))
 		return false;
 	fd = names_store_open(RUN_REDO, vd->minor);
-	if (!revive_could(vd->spec))
+	if (vd->hearsay)
+		why = "its own word was all that told what it is";
+	else if (!revive_could(vd->spec))
 		why = "it was in memory alone";
 	else if (vd->revival.keyless && !vd->keys.n)
 		why = "nobody has its keys any more (destroy it, and create it with them)";

@@ -88,6 +88,10 @@ static void step_unpause(struct op *op)
 
 	if (!step_state(op, M(PAUSED)))
 		return;
+	if (vd->hearsay && !*op->text) {
+		op_done(op, -EPERM, "only its tapdisk says what its image is: name it");
+		return;
+	}
 	if (vd->revival.unclean && *op->text && strcmp(op->text, vd->new_spec)) {
 		log_warn("%s: what a tapdisk that died left to do for its image is "
 			 "not done: it gets another", vdisk_name(vd));

@@ -170,13 +170,13 @@ void vdisk_enter(struct vdisk *vd, enum vdisk_state next)
 	if (next == VD_CLOSED || next == VD_PAUSED)
 		broker_close(vd);
 	if (next == VD_CLOSED) {	/* by whatever way */
-		vd->revival.unclean = vd->revival.keyless = false;
+		vd->revival.unclean = vd->revival.keyless = vd->hearsay = false;
 		key_fds_close(&vd->keys);
 		keys_back_end(vd);
 	}
 	if (next == VD_CLOSED && vd->minor >= 0)
 		memo_remove(vd->minor);
-	else if (next == VD_PAUSED || next == VD_RESUMING)
+	else if (next == VD_PAUSED || next == VD_RESUMING || next == VD_OPENING)
 		memo_write(vd, false);
 	xen_disk_changed(vd);
 }
@@ -341,7 +341,7 @@ int vdisk_opened(struct vdisk *vd, const struct msg *m)
 	}
 	if (vd->keys.n)
 		keys_back_ask(vd);
-	vd->failed_resume = false;
+	vd->failed_resume = vd->hearsay = false;
 	vd->revival.unclean = vd->revival.unlocked = false;
 	vd->revival.since_ns = loop_now(ctl.loop);
 	vdisk_enter(vd, VD_RUNNING);

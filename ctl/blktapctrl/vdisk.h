@@ -62,6 +62,8 @@ struct vdisk {
 	int second;		/* adopt.c: the minor whose names it has as well: half
 				 * of an attach; or -1 */
 	bool failed_resume;
+	bool hearsay;		/* what its image is, its tapdisk says, and nothing else:
+				 * nobody else is given that file for it */
 	enum vdisk_state state, before;	/* before: what a failed call leaves */
 	uint32_t flags;		/* TAP_OPEN_* */
 	struct tap_img img;

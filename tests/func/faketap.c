@@ -17,6 +17,7 @@
  *	unsure		answers CLOSE with EIO, and has not closed
  *	more		says of every answer that more follows
  *	hellos		answers HELLO without being asked, for ever
+ *	spec:SPEC	says that it serves this, for writing
  *	keys		writes the keys that it gets to DIR/N.keys, a line each
  *
  * Otherwise it behaves, and serves nothing.  TYPE is a number of tap_proto.h.
@@ -171,6 +172,10 @@ static void handle(const struct msg *m)
 	switch (type) {
 	case TAP_HELLO:
 		memcpy(&hello.epoch, m->body, sizeof(hello.epoch));
+		if (mode("spec") && hello.state == TAP_ST_RUNNING) {
+			strcpy(spec, mode("spec"));
+			hello.flags = 0;
+		}
 		memcpy(both, &hello, sizeof(hello));
 		memcpy(both + sizeof(hello), spec, strlen(spec));
 		answer(TAP_HELLO_RSP, m->hdr->id, 0, both,

@@ -138,12 +138,12 @@ with open(sys.argv[1], 'r+b') as f:
     f.seek(l1)
     f.write(entry * n)
 END
-timeout 60 tap-img check -f qcow2 --output=json x.qcow2 >t.json 2>t.err
+timeout 300 tap-img check -f qcow2 --output=json x.qcow2 >t.json 2>t.err
 rc=$?
 [ "$rc $(jq '."allocated-clusters"' t.json)" = "2 $((2 << 17))" ] ||
 	fail "one L2 table: status $rc: $(head -n 5 t.err; cat t.json)"
-refuse 1 timeout 60 tap-img snapshot -c s x.qcow2
-timeout 60 tap-img check -q -r all -f qcow2 x.qcow2 2>t.err || fail "one L2 table: -r all: $?"
+refuse 1 timeout 300 tap-img snapshot -c s x.qcow2
+timeout 300 tap-img check -q -r all -f qcow2 x.qcow2 2>t.err || fail "one L2 table: -r all: $?"
 
 # A bitmap whose table is at no cluster's start: QEMU does not even open that.
 base=bitmap.base
@@ -181,10 +181,10 @@ with open(sys.argv[1], 'r+b') as f:
     f.write(struct.pack('>IIQQ', 65535, 0, 65535 * len(entry), where))
     f.truncate(33 << 30)
 END
-timeout 60 tap-img check -f qcow2 x.qcow2 >t.out 2>t.err
+timeout 300 tap-img check -f qcow2 x.qcow2 >t.out 2>t.err
 [ $? = 1 ] && grep -q 'cannot check' t.err || fail "many bitmaps: $(tail -n 3 t.err)"
-refuse 1 timeout 60 tap-img snapshot -d s x.qcow2
+refuse 1 timeout 300 tap-img snapshot -d s x.qcow2
 printf '\001' | dd of=x.qcow2 bs=1 seek=79 conv=notrunc status=none	# dirty
-refuse 1 timeout 60 tap-img resize -f qcow2 x.qcow2 +1M
+refuse 1 timeout 300 tap-img resize -f qcow2 x.qcow2 +1M
 note "$count damaged images, $refused refused for their header"
 [ $count -gt $((each * 20)) ] || fail "only $count images"
