@@ -30,7 +30,10 @@ up()
 	tapdisk --foreground -m 0 -a "aio:$T/disk.img" --rundir "$RUN" \
 		--journal "$T/journal" "$@" >>"$T/ctl.log" 2>&1 &
 	echo $! >"$T/pid"
-	until [ "$(grep -c serving "$T/ctl.log")" -gt "$n" ]; do sleep 0.01; done
+	until [ "$(grep -c serving "$T/ctl.log")" -gt "$n" ]; do
+		! gone "$(cat "$T/pid")" || fail "tapdisk does not start: $(tail -n 2 "$T/ctl.log")"
+		sleep 0.01
+	done
 }
 # With all its threads, whoever reaps it.
 ended()
@@ -51,7 +54,7 @@ NO_SANDBOX=
 {
 	echo '#!/bin/bash'
 	declare -p T RUN NO_SANDBOX
-	declare -f up replace gone ended
+	declare -f up replace gone ended fail
 	echo replace
 } >"$T/replace"
 chmod +x "$T/replace"

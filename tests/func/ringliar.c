@@ -260,7 +260,7 @@ static void others_live(const char *after)
 	}
 	if (err)
 		complain(after, "a new client is not served any more");
-	if (slower(&begun, 3))
+	if (slower(&begun, 10))
 		complain(after, "others had to wait");
 }
 

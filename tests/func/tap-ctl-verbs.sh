@@ -144,7 +144,7 @@ refuse 19 tap-ctl major
 refuse 19 tap-ctl major -c
 
 # A drain that takes longer than -t: said so, in time; it ends nevertheless.
-create "delay:ms=6000|ram:1M"
+create "delay:ms=12000,op=write|ram:1M"
 slow=$MINOR
 tap-io -m "$slow" -c 'write 0 4k' >"$T/slow" 2>&1 &
 own $!
