@@ -55,3 +55,28 @@ for how in destroy detach; do
 	await_disks 0
 done
 stop_ctl
+
+note "the daemon was shut down and begins again; another's disk gets the minor first"
+truncate -s 4M "$T/other.img"
+xenstore-write /local/domain/7/name guest7 /local/domain/0/name Domain-0
+for how in connect detach; do
+	start_xen_ctl
+	device 7 51712
+	tap-ctl xen-attach 7 xvda "tap:aio:$T/a.img" >/dev/null || fail "xen-attach"
+	await_state 2; front_rings; await_state 4; front 4
+	stop_ctl
+	xenstore-write "$B/blktap-minor" 0	# as a daemon leaves it that was killed
+	start_xen_ctl
+	sleep 1
+	create "aio:$T/other.img"
+	[ "$MINOR" = 0 ] || fail "not minor 0: $(tap-ctl list)"
+	if [ $how = connect ]; then
+		front 6; front 1; await_state 2; front_rings; await_state 4; front 4
+		[ "$(xs sectors)" = 16384 ] || fail "another's disk: $(tap-ctl xen-list)"
+	fi
+	front 6
+	tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
+	[ "$(disk_state 0)" = running ] && [ "$(pid_of 0)" = "$PID" ] || fail "$how: the other's disk: $(tap-ctl list)"
+	await_disks 1
+	stop_ctl
+done

@@ -465,6 +465,11 @@ static bool step_closed(struct xen_dev *d)
 		write_wait(d);
 		return false;
 	}
+	/* The disk is no more: a daemon after us shall not take another's for it. */
+	if (d->back.online && d->domain && !d->own && d->back.own >= 0) {
+		nodes_forget(d);
+		return false;
+	}
 	/* A guest's directory goes after its frontends: look for it. */
 	if (d->back.online && d->domain) {
 		if (!d->back.scripted && d->front.state == XB_NONE)

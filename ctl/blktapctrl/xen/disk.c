@@ -27,6 +27,9 @@
 #define ORPHAN_NS (5 * NS_PER_S)
 #define DROP_AGAIN_NS (2 * NS_PER_S)
 
+/* An empty drive is one whose every request fails. */
+#define EMPTY "error:op=read,op=write|null:"
+
 struct vdisk *disk_of(const struct xen_dev *d)
 {
 	return d->minor < 0 ? NULL : minor_disk(d->minor);
@@ -58,11 +61,14 @@ bool disk_is_own(const struct xen_dev *d)
 	const struct vdisk *vd = minor_disk(d->back.own);
 	char spec[TAP_TEXT_MAX + 1];
 
-	if (!vd)	/* dead; the number is known */
-		return !minor_taken(d->back.own);
-	if (!xen_spec(d->back.params, spec))
-		return d->back.cdrom;	/* an empty drive */
-	return has_image_of(vd, spec);
+	/* A number that is free may be anybody's before we open ours. */
+	if (!vd || !names_marker_is_xen(d->back.own))
+		return false;
+	if (xen_spec(d->back.params, spec) ? has_image_of(vd, spec) :
+	    d->back.cdrom && !strncmp(vd->spec, EMPTY, strlen(EMPTY)))
+		return true;
+	/* A drive, whose params have changed meanwhile. */
+	return d->back.cdrom && d->back.pid > 0 && vdisk_by_pid(d->back.pid) == vd;
 }
 
 bool disk_is_named(const struct xen_dev *d)
@@ -127,8 +133,9 @@ static void open_own(struct xen_dev *d)
 	if (d->back.readonly)
 		v.flags = TAP_OPEN_RDONLY;
 	/* As it was, if its tapdisk died with the daemon before us. */
-	if (d->minor >= 0 && !minor_taken(d->minor))
-		v.minor = d->minor;
+	if (d->back.own >= 0 && d->back.own < TAP_MINOR_MAX &&
+	    !minor_taken(d->back.own))
+		v.minor = d->back.own;
 	op = op_new(&op_create, &v, spec);
 	ASSERT(op);
 	op->ended = open_ended;
@@ -235,9 +242,7 @@ bool disk_drop(struct xen_dev *d)
 	if (d->op)
 		return false;
 	if (!d->own || !vd) {
-		if (d->own && minor_taken(d->minor))
-			minor_free(d->minor);
-		if (d->own)
+		if (d->own)	/* without a disk it is not ours to free */
 			d->minor = -1;
 		d->own = false;
 		if (!d->told || d->failed || d->state == DEV_GONE)
@@ -284,9 +289,8 @@ bool disk_change_medium(struct xen_dev *d)
 
 	if (!d->own || !vd || d->op)
 		return d->op != NULL;
-	/* An empty drive is one whose every request fails. */
 	if (!xen_spec(d->back.params, spec))
-		snprintf(spec, sizeof(spec), "error:op=read,op=write|null:%llu",
+		snprintf(spec, sizeof(spec), EMPTY "%llu",
 			 (unsigned long long)vd->img.bytes);
 	if (d->failed_medium && strcmp(spec, d->medium))
 		d->failed_medium = false;
