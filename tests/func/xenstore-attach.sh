@@ -154,3 +154,23 @@ front 6; await_state 6
 tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 stop_ctl
+
+# --- a shutdown that comes while the guest is looked for: nothing is opened any more.
+start_xen_ctl
+await_log "xenstore: connected"
+create "delay:ms=4000,op=write|aio:$T/b b:c.img"
+tap-io -m "$MINOR" -c 'write 0 4k' >/dev/null 2>&1 & own $!
+sleep 0.5
+kill -STOP $XS_PID
+tap-ctl xen-attach 7 xvda "tap:aio:$T/a.img" >/dev/null 2>"$T/late" & attach=$!
+sleep 0.5
+tap-ctl shutdown & shutdown=$!
+sleep 0.5
+kill -CONT $XS_PID
+wait $attach && fail "attached by a daemon that shuts down"
+grep -q "shutting down" "$T/late" || fail "$(cat "$T/late")"
+wait $shutdown || fail "tap-ctl shutdown: $?"
+wait_for 10 gone "$CTL_PID" || fail "blktapctrl still runs"
+CTL_PID=
+[ -z "$(tapdisk_pids)" ] || fail "tapdisks left: $(tapdisk_pids)"
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"

@@ -235,7 +235,8 @@ static void written(struct store_job *j)
 	} body;
 
 	if (j->err) {
-		if (vd)
+		/* The minor may be another's by now. */
+		if (vd && vdisk_by_pid(r->pid) == vd)
 			op_begin(&op_destroy, vd, "", NULL);
 		request_fail(r, j->err, reason(r, j->err));
 		return;
@@ -278,6 +279,10 @@ static void found(struct store_job *j)
 
 	if (j->err) {
 		request_fail(r, j->err, reason(r, j->err));
+		return;
+	}
+	if (ctl.leaving) {	/* since it was asked */
+		request_fail(r, -ESHUTDOWN, "the daemon is shutting down");
 		return;
 	}
 	r->op = op_new(&op_create, &v, r->spec);
