@@ -133,7 +133,11 @@ wait_for 5 xs hotplug-error >/dev/null
 [[ "$(xs hotplug-error)" == *"No such file"* ]] || fail "$(xs hotplug-error)"
 [ "$(xs hotplug-status)" = error ] || fail "hotplug-status"
 front_rings; sleep 0.2; state_is 2 || fail "state $(xs state)"
-wish_end; await_state 6; remove_nodes; clean "no image"
+note "another image in its place is tried"
+xenstore-write "$B/params" "$img"
+await_state 4; [ "$(xs hotplug-status)" = connected ] || fail "$(xs hotplug-status)"
+[ -z "$(xs hotplug-error)" ] || fail "it stays: $(xs hotplug-error)"
+front 6; wish_end; await_state 6; remove_nodes; clean "no image"
 note "made again while the disk of the one before is being closed"
 for i in 1 2 3 4 5; do
 	toolstack "$img"; await_disks 1; remove_nodes

@@ -158,6 +158,19 @@ sleep 6
 [ "$(disk_state "$MINOR")" = running ] || fail "closed: $(tap-ctl list)"
 destroy "$MINOR"
 
+note "a guest's image is not there for the next daemon: the guest hears of it"
+device 1 51808
+truncate -s 4M "$T/l.img"
+toolstack "aio:$T/l.img"; front_rings; await_state 4; front 4
+pid=$(xs kthread-pid) left=$(xs blktap-minor)
+kill_ctl KILL
+kill -KILL "$pid"; wait_for 5 gone "$pid"
+mv "$T/l.img" "$T/away.img"
+start_xen_ctl --no-restart
+await_state 6
+front 6; wish_end; remove_nodes
+tap-ctl free -m "$left" || fail "its minor"	# without --no-restart it would be revived
+
 note "and all of it goes"
 for d in 51712 51744 51760 51776; do
 	device 1 $d

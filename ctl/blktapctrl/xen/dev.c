@@ -382,6 +382,11 @@ static bool step_connected(struct xen_dev *d)
 		return false;
 	/* Somebody has closed it under the guest: it is not ours to open again. */
 	vd = d->lost || disk_of(d) ? disk_ready(d) : NULL;
+	/* Better a guest that hears of it than one that waits for ever. */
+	if (d->lost && d->failed && d->told && !d->busy) {
+		dev_enter(d, DEV_LEAVING);
+		return true;
+	}
 	if (!vd || d->busy)
 		return false;
 	if (d->lost) {

@@ -75,8 +75,9 @@ struct xen_dev {
 	bool own;		/* opened by us for this device alone */
 	bool told;		/* and written into its node */
 	bool failed;		/* it cannot be opened: until params change */
+	char tried[TAP_TEXT_MAX + 1];	/* the params that were opened last */
 	struct op *op;		/* opening or destroying it, or changing its medium */
-	char why[XEN_WHY_MAX];	/* failed: the reason */
+	char why[XEN_WHY_MAX];	/* it failed, or had before: the reason; or "" */
 	bool failed_medium;	/* `medium' cannot be opened */
 	char medium[TAP_TEXT_MAX + 1];
 

@@ -126,6 +126,7 @@ static void open_own(struct xen_dev *d)
 
 	if (ctl.leaving)
 		return;
+	strcpy(d->tried, d->back.params);
 	if (!xen_spec(d->back.params, spec) || policy_spec(spec)) {
 		cannot_open(d, "its params are not TYPE:/path");
 		return;
@@ -159,6 +160,9 @@ static void tell(struct xen_dev *d)
 		nodes_add(w, "pid", "%d", (int)vd->pid);
 		nodes_add(w, "physical-device-path", "%s",
 			  run_path(RUN_NBD, d->minor, path, sizeof(path)));
+		if (*d->why)
+			nodes_add(w, "hotplug-error", "%s", "");
+		d->why[0] = '\0';
 		nodes_add(w, "hotplug-status", "connected");
 	}
 	nodes_send(w, XB_NONE, d->state);
@@ -196,6 +200,8 @@ struct vdisk *disk_ready(struct xen_dev *d)
 		return by_script(d);
 	if (d->op)
 		return NULL;
+	if (d->failed && strcmp(d->back.params, d->tried))
+		d->failed = d->told = false;
 	if (d->failed) {
 		if (!d->told)
 			tell(d);
