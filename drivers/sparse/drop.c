@@ -195,6 +195,9 @@ static void punched(struct child *c, int err)
 	struct sparse *s = c->s;
 
 	child_put(c);
+	/* It is zero for good once that is synced: a table that refers to it must not
+	 * come before, though no data is written there. */
+	s->dep = true;
 	is_free(s, d, !err && sparse_grows(s, d->file));
 }
 
