@@ -204,6 +204,22 @@ done
 cp mid.qcow2 moved.qcow2
 tap-img rebase -u -b moved.qcow2 -F qcow2 top.qcow2 || fail "rebase -u"
 holds moved.qcow2
+# The old backing file ends, or there is none, where the new one has something: at no
+# cluster's border, and where an image has no word for zeroes.
+qemu-img create -q -f raw 8m.raw 8M
+qemu-io -f raw -c 'write -q -P 0x22 0 8M' 8m.raw
+for old in 1000K 1M ''; do
+	[ -z "$old" ] || head -c "$old" a.raw >old.raw
+	for o in "" cluster_size=512 cluster_size=2M compat=0.10 extended_l2=on; do
+		qemu-img create -q -f qcow2 ${o:+-o $o} ${old:+-b old.raw -F raw} e.qcow2 7M
+		qemu-io -f qcow2 -c 'write -q -P 5 3M 8k' e.qcow2 || fail qemu-io
+		qemu-img convert -f qcow2 -O raw e.qcow2 e.raw
+		tap-img rebase -f qcow2 -b 8m.raw -F raw e.qcow2 || fail "rebase, old $old, $o"
+		qemu-img compare -q -f raw -F qcow2 e.raw e.qcow2 ||
+			fail "rebase, old '$old', '$o': another disk"
+		qemu-img check -q e.qcow2 || fail "rebase, old '$old', '$o': check"
+	done
+done
 refuse 1 tap-img rebase -b mid.qcow2 top.qcow2			# which format?
 refuse 1 tap-img rebase -b nosuch.qcow2 -F qcow2 top.qcow2
 holds moved.qcow2

@@ -5,7 +5,6 @@
  * header names the new one when all of that is on the disk.
  */
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +35,6 @@ struct rebase {
 	bool unsafe, progress, quiet;
 
 	struct img top, new;
-	bool has_old;			/* the image has a backing file now */
 	char *was, *is;			/* the same bytes, before and after */
 };
 
@@ -80,17 +78,17 @@ static int read_new(struct rebase *r, uint64_t off, uint64_t len)
 	return n ? img_io(&r->new, TD_OP_READ, 0, off, n, r->is) : 0;
 }
 
-/* What was there stays there.  Zeroes in an image without a backing file are said by
- * nothing: they have to be written. */
-static int keep(struct rebase *r, uint64_t off, const char *was, uint64_t len)
+/* What was there stays there.  Zeroes that come from no backing file, or from behind the
+ * end of one, are said by nothing: they have to be written. */
+static int keep(struct rebase *r, uint64_t off, const char *was, uint64_t len, bool below)
 {
-	if (r->has_old && is_zero(was, len))
+	if (below && is_zero(was, len))
 		return img_io(&r->top, TD_OP_ZEROES, 0, off, len, NULL);
 	return img_io(&r->top, TD_OP_WRITE, 0, off, len, (void *)was);
 }
 
-/* A run that the image itself says nothing of. */
-static int merge(struct rebase *r, uint64_t off, uint64_t len)
+/* A run that the image itself says nothing of; below: the old backing file does. */
+static int merge(struct rebase *r, uint64_t off, uint64_t len, bool below)
 {
 	int err = 0;
 
@@ -102,7 +100,7 @@ static int merge(struct rebase *r, uint64_t off, uint64_t len)
 		for (uint64_t at = 0, m; at < n && !err; at += m) {
 			m = min_u64(GRAIN, n - at);
 			if (memcmp(r->was + at, r->is + at, m))
-				err = keep(r, off + at, r->was + at, m);
+				err = keep(r, off + at, r->was + at, m, below);
 		}
 		if (err)
 			log_err("cannot take over %llu bytes at %llu of %s: %s",
@@ -127,7 +125,7 @@ static int merge_all(struct rebase *r)
 		if (err)
 			break;
 		if (e.depth || e.flags & TD_EXTENT_ABSENT)
-			err = merge(r, off, e.length);
+			err = merge(r, off, e.length, e.depth);
 		else
 			progress_add(e.length);
 	}
@@ -156,13 +154,8 @@ static int open_new(struct rebase *r, const char *name)
 
 static int safe(struct rebase *r, const char *name)
 {
-	json_t *o = info_of(name, r->format);
 	int err, end;
 
-	if (!o)
-		return -EIO;
-	r->has_old = json_object_get(o, "backing-filename");
-	json_decref(o);
 	r->was = malloc(BUF);
 	r->is = malloc(BUF);
 	ASSERT(r->was && r->is);
