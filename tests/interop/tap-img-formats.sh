@@ -246,6 +246,19 @@ qemu-img check -q c.qcow2 || fail "convert -B: check"
 qemu-img compare -q c.qcow2 top.qcow2 || fail "convert -B: another disk"
 [ "$(stat -c %s c.qcow2)" -lt 4000000 ] || fail "convert -B copied all: $(stat -c %s c.qcow2)"
 
+# No image is made on itself, by whatever name: nothing is lost.
+ln c.qcow2 hard.qcow2
+ln -s c.qcow2 soft.qcow2
+sha256sum c.qcow2 >sum
+for b in c.qcow2 "$PWD/c.qcow2" hard.qcow2 soft.qcow2; do
+	for u in "" -u; do
+		refuse 1 tap-img create -q -f qcow2 ${u:+"$u"} -b "$b" -F qcow2 c.qcow2 11M
+	done
+	refuse 1 tap-img convert -f qcow2 -O qcow2 -B "$b" -F qcow2 top.qcow2 c.qcow2
+	case $ERR in *'on itself'*) ;; *) fail "on itself: $ERR" ;; esac
+	sha256sum --status -c sum || fail "an image was made on itself, by the name $b"
+done
+
 # Two bad L2 entries, at 640 KiB and 6.875 MiB: what is between them is salvaged, all.
 random_file s.raw 5
 truncate -s 16M s.raw

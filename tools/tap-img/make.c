@@ -59,12 +59,21 @@ char *name_from_image(const char *image, const char *name)
 	return path;
 }
 
-/* Is the backing file there, and how large is it? */
+/* Making it would end the image that it is to be built on. */
+static bool is_backing(const struct make *m, const char *path)
+{
+	struct stat new, old;
+
+	return !stat(m->name, &new) && !stat(path, &old) &&
+	       new.st_dev == old.st_dev && new.st_ino == old.st_ino;
+}
+
+/* Is the backing file there, another one, and how large is it? */
 static int backing_check(struct make *m)
 {
 	char *path;
 	struct img im;
-	int err;
+	int err = 0;
 
 	if (!option_find(m->tool, "backing_file")) {
 		log_err("format %s has no backing files", m->tool->name);
@@ -74,16 +83,21 @@ static int backing_check(struct make *m)
 		log_err("a backing file needs its format: -F raw, -F qcow2, ...");
 		return ST_FAILED;
 	}
-	if (m->backing_unseen)
-		return ST_OK;
+	if (!m->name)
+		return ST_OK;		/* none is made */
 	path = name_from_image(m->name, m->backing);
-	err = img_open(&im, path, m->backing_format, 0);
-	if (!err && !m->has_size) {
-		m->size = img_size(&im);
-		m->has_size = true;
+	if (is_backing(m, path)) {
+		log_err("%s cannot be made on itself as its backing file", m->name);
+		err = -EINVAL;
+	} else if (!m->backing_unseen) {
+		err = img_open(&im, path, m->backing_format, 0);
+		if (!err && !m->has_size) {
+			m->size = img_size(&im);
+			m->has_size = true;
+		}
+		if (!err)
+			err = img_close(&im);
 	}
-	if (!err)
-		err = img_close(&im);
 	free(path);
 	return err ? ST_FAILED : ST_OK;
 }
