@@ -46,6 +46,24 @@ for o in cluster_size=512 cluster_size=4k "" cluster_size=2M compat=0.10 \
 			fail "$what: nothing was packed"
 	done
 done
+# Sources that meet within a cluster: that one is plain, the others are packed.
+head -c 100K a.raw >one.raw
+yes 'other text' | head -c $(((1 << 20) + 512)) >two.raw
+for o in qcow2: qcow2:-ocluster_size=4k qcow2:-oextended_l2=on qcow:; do
+	what="convert -c of two, $o"
+	# shellcheck disable=SC2086
+	qemu-img convert -c -f raw -O "${o%%:*}" ${o#*:} one.raw two.raw q.img
+	# shellcheck disable=SC2086
+	tap-img convert -c -f raw -O "${o%%:*}" ${o#*:} one.raw two.raw x.img || fail "$what"
+	qemu-img compare -q -f "${o%%:*}" -F "${o%%:*}" q.img x.img || fail "$what: other contents"
+	tap-img check -q -f "${o%%:*}" x.img || fail "$what: check"
+	[ "$(stat -c %s x.img)" -lt 900000 ] || fail "$what: too large"
+	case $o in qcow2*) ;; *) continue ;; esac
+	qemu-img check -q -f qcow2 x.img || fail "$what: qemu-img check"
+	[ "$(qemu-img check --output=json -f qcow2 x.img | jq '."compressed-clusters"')" -ge 16 ] ||
+		fail "$what: not packed"
+done
+
 for o in qcow:: qcow::-c vmdk:: vmdk:subformat=monolithicFlat: \
 		vmdk:subformat=twoGbMaxExtentSparse: vmdk:zeroed_grain=on:; do
 	IFS=: read -r f opt how <<<"$o"

@@ -125,6 +125,13 @@ static struct part next_part(const struct job *j)
 
 static void part_done(struct td_req *r, int err);
 
+/* A cluster where two sources meet comes in two parts, which are written plain. */
+static bool is_whole_unit(const struct copy *c, const struct part *p)
+{
+	return is_aligned(p->off, c->unit) &&
+	       (p->len == c->unit || p->off + p->len == img_size(c->dst));
+}
+
 /* False: no request is to be had now. */
 static bool issue(struct job *j, const struct part *p)
 {
@@ -133,7 +140,7 @@ static bool issue(struct job *j, const struct part *p)
 	void *data = zero ? NULL : j->buf + (p->off - j->off);
 	enum td_op op = zero ? TD_OP_ZEROES : TD_OP_WRITE;
 	unsigned flags = zero ? (c->grain ? 0 : TD_REQ_NO_HOLE) :
-			 c->pack ? TD_REQ_PACK : 0;
+			 c->pack && is_whole_unit(c, p) ? TD_REQ_PACK : 0;
 
 	if (p->kind == PART_SAME)
 		return true;
