@@ -281,7 +281,7 @@ static bool add(struct op *o, const struct sparse *l, const struct sparse_extent
 			e.flags |= TD_EXTENT_ABSENT;
 		if (x->kind == SPARSE_PACKED)
 			e.flags |= TD_EXTENT_PACKED;
-		if (l && x->space && !l->crypt) {
+		if (l && x->space && x->kind != SPARSE_PACKED && !l->crypt) {
 			e.flags |= TD_EXTENT_AT;
 			e.host = x->host;
 		}

@@ -34,6 +34,8 @@ qemu-io -f qcow2 -c 'write -q -P 5 3M 192k' top.qcow2
 qemu-img convert -f raw -O vmdk -o subformat=twoGbMaxExtentSparse a.raw split.vmdk || fail convert
 qemu-img convert -f raw -O qcow2 -c a.raw packed.qcow2 || fail convert
 cp packed.qcow2 bad.qcow2
+qemu-img create -q -f qcow2 -b packed.qcow2 -F qcow2 on-packed.qcow2 || fail create
+qemu-io -f qcow2 -c 'write -q -P 4 1M 64k' on-packed.qcow2
 printf '\377%.0s' $(seq 40) | dd of=bad.qcow2 bs=1 seek=$((0x50000 + 70)) conv=notrunc status=none
 printf 'secret\n' >key
 qemu_img_luks convert -f raw -O qcow2 --object secret,id=s0,file=key \
@@ -200,6 +202,10 @@ done <<'END'
 0 @ map split.vmdk
 0 @ map --output=json top.qcow2
 0 @ map top.qcow2
+0 @ map --output=json packed.qcow2
+1 @ map packed.qcow2
+0 @ map --output=json on-packed.qcow2
+1 @ map on-packed.qcow2
 0 @ convert top.qcow2 new.raw
 0 @ compare top.qcow2 top.qcow2
 
