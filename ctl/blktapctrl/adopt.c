@@ -245,7 +245,8 @@ static const char *another_image(const struct vdisk *vd, const struct tap_hello_
 	uint32_t flags = told_flags(h);
 	int state = adopt_state(h);
 
-	if (vd->hearsay || state == VD_IDLE || state == VD_CLOSED ||
+	/* (What is being opened first has no name yet.) */
+	if (vd->hearsay || state == VD_IDLE || state == VD_CLOSED || !*spec ||
 	    (!strcmp(spec, vd->spec) && flags == vd->flags) ||
 	    (!strcmp(spec, vd->new_spec) && flags == vd->new_flags))
 		return NULL;
@@ -262,7 +263,9 @@ static bool unpausing(const struct vdisk *vd, const struct tap_hello_rsp *h)
 static void take_image(struct vdisk *vd, const struct tap_hello_rsp *h, const char *spec,
 		       int state)
 {
-	if (state != VD_RESUMING || vd->hearsay) {
+	bool known = !vd->hearsay && state != VD_IDLE && state != VD_CLOSED;
+
+	if (!known || (state != VD_RESUMING && *spec)) {
 		strcpy(vd->spec, spec);
 		vd->flags = told_flags(h);
 	}

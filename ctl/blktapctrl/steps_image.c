@@ -98,7 +98,9 @@ static void step_unpause(struct op *op)
 		vd->revival.unclean = false;
 	}
 	strcpy(vd->new_spec, *op->text ? op->text : vd->spec);
-	vd->new_flags = vd->flags | (op->flags & OPEN_FLAGS);
+	vd->new_flags = vd->flags;
+	if (*op->text)	/* else it opens what it had, as it had it */
+		vd->new_flags |= op->flags & OPEN_FLAGS;
 	open_call(op, TAP_RESUME, op->text, VD_RESUMING);
 }
 

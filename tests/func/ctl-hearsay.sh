@@ -14,13 +14,15 @@ cp "$T/host/secret" "$T/secret.orig"
 cp "$BUILD/func/faketap" "$T/fake/tapdisk" || fail "faketap is not built"
 is() { [ "$(disk_state "$MINOR")" = "$1" ]; }
 logged() { grep -q -- "$1" "$T/ctl.log"; }
+# The next daemon, and what is logged from then on.
+next_ctl() { : >"$T/ctl.log"; start_ctl; }
 
 for lie in "$T/host/secret" "$T/img/a.img"; do
 	echo "spec:aio:$lie" >"$T/modes/0"
 	start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
 	create "aio:$T/img/a.img" -R
 	kill_ctl
-	start_ctl
+	next_ctl
 	wait_for 5 logged "lies about itself (another image" || fail "$lie: $(tap-ctl list)"
 	kill -KILL "$PID"
 	wait_for 15 taken_over "$MINOR" "$PID" || fail "$lie: $(tap-ctl list)"
@@ -33,13 +35,27 @@ for lie in "$T/host/secret" "$T/img/a.img"; do
 	stop_ctl
 done
 
+# --- what is being opened has no name yet: that is no lie
+echo opens >"$T/modes/0"
+start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
+tap-ctl create -a "aio:$T/img/a.img" >"$T/out" 2>&1 &
+creates=$!
+opening() { [ "$(disk_state 0)" = opening ]; }
+wait_for 5 opening || fail "$(tap-ctl list)"
+kill_ctl
+wait $creates
+next_ctl
+! logged "lies about itself" || fail "$(cat "$T/ctl.log")"
+logged "half made, and its maker is gone" || fail "$(cat "$T/ctl.log")"
+stop_ctl
+
 # --- nothing was written down
 unknown()
 {
 	create "aio:$T/img/a.img"
 	kill_ctl
 	rm "$RUN/disk$MINOR" "$RUN/disk$MINOR".* || fail "$(ls "$RUN")"
-	start_ctl
+	next_ctl
 	wait_for 5 logged "nothing but its tapdisk says" || fail "$(cat "$T/ctl.log")"
 	tap-io -m "$MINOR" -c 'write -P 7 0 4k' -c 'read -P 7 0 4k' >"$T/out" ||
 		fail "it is not served: $(cat "$T/out")"

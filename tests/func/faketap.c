@@ -17,6 +17,7 @@
  *	unsure		answers CLOSE with EIO, and has not closed
  *	more		says of every answer that more follows
  *	hellos		answers HELLO without being asked, for ever
+ *	opens		opens for ever, and has no name yet
  *	spec:SPEC	says that it serves this, for writing
  *	keys		writes the keys that it gets to DIR/N.keys, a line each
  *
@@ -139,6 +140,10 @@ static void open_it(const struct msg *m)
 
 	params_id = m->hdr->id;
 	params_type = m->hdr->type;
+	if (mode("opens")) {
+		hello.state = TAP_ST_OPENING;
+		return;
+	}
 	msg_text(m, sizeof(struct tap_params), spec, sizeof(spec));
 	memcpy(&hello.flags, m->body, sizeof(hello.flags));
 	if (mode("ask")) {
