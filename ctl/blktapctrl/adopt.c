@@ -120,6 +120,7 @@ static void adopt_late(struct loop_timer *t)
 	(void)t;
 	list_for_each_safe(e, &ctl.vdisks) {
 		struct vdisk *vd = container_of(e, struct vdisk, link);
+		bool replaced;
 		int n;
 
 		if (!vd->adopting)
@@ -136,6 +137,9 @@ static void adopt_late(struct loop_timer *t)
 		n = vd->second >= 0 ? vd->second : vd->number;
 		if (minor_taken(n) && !minor_disk(n))
 			minor_bind(n, vd);
+		/* And its image, for who looks for his. */
+		if (vd->minor >= 0)
+			memo_read(vd, n, &replaced);
 		adopt_resolved(vd);
 		if (vd->chan.peer > 0)
 			watch(vd);
@@ -245,8 +249,9 @@ static const char *another_image(const struct vdisk *vd, const struct tap_hello_
 	uint32_t flags = told_flags(h);
 	int state = adopt_state(h);
 
-	/* (What is being opened first has no name yet.) */
-	if (vd->hearsay || state == VD_IDLE || state == VD_CLOSED || !*spec ||
+	/* (What is being opened has the name of the one before, or none.) */
+	if (vd->hearsay || state == VD_IDLE || state == VD_CLOSED ||
+	    (state == VD_OPENING && !h->img.bytes) ||
 	    (!strcmp(spec, vd->spec) && flags == vd->flags) ||
 	    (!strcmp(spec, vd->new_spec) && flags == vd->new_flags))
 		return NULL;
@@ -259,13 +264,13 @@ static bool unpausing(const struct vdisk *vd, const struct tap_hello_rsp *h)
 	return adopt_state(h) == VD_OPENING && h->img.bytes && vd->state != VD_OPENING;
 }
 
-/* What it is to be when it is unpaused, the memo has said. */
+/* What it is to be when it is open, the memo has said. */
 static void take_image(struct vdisk *vd, const struct tap_hello_rsp *h, const char *spec,
 		       int state)
 {
-	bool known = !vd->hearsay && state != VD_IDLE && state != VD_CLOSED;
+	bool opens = state == VD_OPENING || state == VD_RESUMING;
 
-	if (!known || (state != VD_RESUMING && *spec)) {
+	if (!opens || vd->hearsay) {
 		strcpy(vd->spec, spec);
 		vd->flags = told_flags(h);
 	}

@@ -1,9 +1,9 @@
 /* memo.c - see memo.h.  Lines of "name values"; "boot" is the first, "spec" the
  * last, and what follows it is the spec to the end of the file; "was" tells of the spec
- * that stands before that one: of a disk that is being unpaused, as it was.  Numbers are what this
- * or another version of the daemon wrote: one that cannot be is no memo.  Nor is one
- * of an earlier boot, if the run directory outlives that: what the disk's redo log and
- * journal have of it is older than its image.
+ * that stands before that one: of a disk that is being unpaused, as it was.  Numbers
+ * are what this or another version of the daemon wrote: one that cannot be is no memo.
+ * Nor is one of an earlier boot, if the run directory outlives that: what the disk's
+ * redo log and journal have of it is older than its image.
  *
  * A disk has two files, each with all the room that it may ever need, which change
  * places: the death of a tapdisk is noted also when the run directory is full. */

@@ -302,17 +302,21 @@ int vdisk_call(struct vdisk *vd, uint16_t type, const void *body, size_t len,
 		return -EBUSY;
 	if (vd->chan.mute)
 		return -EIO;
+	/* Written down before it is asked: a daemon that comes between knows of it. */
+	vd->before = vd->state;
+	if (during != vd->state)
+		vdisk_enter(vd, during);
 	err = chan_call(&vd->chan, &vd->call, type, body, len);
-	if (err)
+	if (err) {
+		if (vd->state != vd->before)
+			vdisk_enter(vd, vd->before);
 		return err;
+	}
 	vd->calling = true;
 	vd->asked_len = len <= sizeof(vd->asked) ? len : 0;
 	if (vd->asked_len)
 		memcpy(vd->asked, body, len);
 	vd->refused = 0;
-	vd->before = vd->state;
-	if (during != vd->state)
-		vdisk_enter(vd, during);
 	return 0;
 }
 

@@ -35,19 +35,28 @@ for lie in "$T/host/secret" "$T/img/a.img"; do
 	stop_ctl
 done
 
-# --- what is being opened has no name yet: that is no lie
-echo opens >"$T/modes/0"
-start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
-tap-ctl create -a "aio:$T/img/a.img" >"$T/out" 2>&1 &
-creates=$!
+# --- what is being opened has no name yet, or the name of what it had: that is no lie
 opening() { [ "$(disk_state 0)" = opening ]; }
-wait_for 5 opening || fail "$(tap-ctl list)"
-kill_ctl
-wait $creates
-next_ctl
-! logged "lies about itself" || fail "$(cat "$T/ctl.log")"
-logged "half made, and its maker is gone" || fail "$(cat "$T/ctl.log")"
-stop_ctl
+for n in 1 2; do
+	echo "opens:$n" >"$T/modes/0"
+	start_ctl --tapdisk "$T/fake/tapdisk" --tapdisk-arg --modes --tapdisk-arg "$T/modes"
+	if [ $n = 1 ]; then
+		tap-ctl create -a "aio:$T/img/a.img" >"$T/out" 2>&1 &
+	else
+		create "aio:$T/img/a.img"
+		tap-ctl close -p "$PID" -m 0 || fail "close"
+		tap-ctl open -p "$PID" -m 0 -a "aio:$T/host/secret" -R >"$T/out" 2>&1 &
+	fi
+	opens=$!
+	wait_for 5 opening || fail "$n: $(tap-ctl list)"
+	kill_ctl
+	wait $opens
+	next_ctl
+	! logged "lies about itself" || fail "$n: $(cat "$T/ctl.log")"
+	logged "is being opened" || fail "$n: $(cat "$T/ctl.log")"
+	[ $n = 1 ] || tap-ctl destroy -m 0 -f || fail "destroy"
+	stop_ctl
+done
 
 # --- nothing was written down
 unknown()

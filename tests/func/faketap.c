@@ -17,7 +17,7 @@
  *	unsure		answers CLOSE with EIO, and has not closed
  *	more		says of every answer that more follows
  *	hellos		answers HELLO without being asked, for ever
- *	opens		opens for ever, and has no name yet
+ *	opens:N		its Nth open does not end, and it has the name of the one before
  *	spec:SPEC	says that it serves this, for writing
  *	keys		writes the keys that it gets to DIR/N.keys, a line each
  *
@@ -48,6 +48,7 @@ static char spec[TAP_TEXT_MAX + 1];
 static uint32_t params_id, params_type;
 static int keys_to = -1;
 static unsigned files_due;
+static int opens;
 
 /* The argument of a mode, "" if it has none, NULL if it is off. */
 static const char *mode(const char *name)
@@ -140,7 +141,7 @@ static void open_it(const struct msg *m)
 
 	params_id = m->hdr->id;
 	params_type = m->hdr->type;
-	if (mode("opens")) {
+	if (of_type("opens", ++opens)) {
 		hello.state = TAP_ST_OPENING;
 		return;
 	}

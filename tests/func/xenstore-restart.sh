@@ -158,6 +158,24 @@ sleep 6
 [ "$(disk_state "$MINOR")" = running ] || fail "closed: $(tap-ctl list)"
 destroy "$MINOR"
 
+note "a guest's tapdisk stands still as the next daemon comes: it waits"
+device 1 51824
+truncate -s 4M "$T/still.img"
+toolstack "aio:$T/still.img"; front_rings; await_state 4; front 4
+pid=$(xs kthread-pid) still=$(xs blktap-minor)
+kill_ctl KILL
+kill -STOP "$pid"
+own_said=$(log_count "not answer; asking on")
+start_xen_ctl
+[ "$(log_count "not answer; asking on")" -gt "$own_said" ] || fail "it was not waited for"
+sleep 1.5
+[ "$(xs state) $(xs blktap-minor)" = "4 $still" ] || fail "state $(xs state), minor $(xs blktap-minor)"
+kill -CONT "$pid"
+served() { tap-ctl xen-list --json | jq -e --argjson p "$pid" 'any(.pid == $p and .served)' >/dev/null; }
+wait_for 10 served || fail "$(tap-ctl xen-list)"
+state_is 4 || fail "state $(xs state)"
+front 6; wish_end; await_state 6; remove_nodes
+
 note "a guest's image is not there for the next daemon: the guest hears of it"
 device 1 51808
 truncate -s 4M "$T/l.img"

@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/vdev.h"
 #include "ctl.h"
+#include "minors.h"
 #include "vdisk.h"
 
 #define DOMAIN_NS (1 * NS_PER_S)	/* how often a closed device's is looked for */
@@ -471,7 +472,8 @@ static bool step_closed(struct xen_dev *d)
 		return false;
 	}
 	/* The disk is no more: a daemon after us shall not take another's for it. */
-	if (d->back.online && d->domain && !d->own && d->back.own >= 0) {
+	if (d->back.online && d->domain && !d->own && d->back.own >= 0 &&
+	    !minor_disk(d->back.own)) {
 		nodes_forget(d);
 		return false;
 	}

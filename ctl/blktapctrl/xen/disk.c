@@ -162,7 +162,6 @@ static void tell(struct xen_dev *d)
 			  run_path(RUN_NBD, d->minor, path, sizeof(path)));
 		if (*d->why)
 			nodes_add(w, "hotplug-error", "%s", "");
-		d->why[0] = '\0';
 		nodes_add(w, "hotplug-status", "connected");
 	}
 	nodes_send(w, XB_NONE, d->state);
