@@ -1,8 +1,9 @@
 #!/bin/bash
 # TIMEOUT: 180
 # SIGTERM to a tapdisk drains it, also when it is in the middle of a pause, or is told
-# to pause then: what a client has sent is answered and in the file.  Nobody takes its place, whoever is
-# there to see it; but if a second signal has cut it short, somebody does.
+# to pause then: what a client has sent is answered and in the file.  Nobody takes its
+# place, whoever is there to see it; but if a second signal has cut it short, somebody
+# does.
 set -u
 . "$(dirname "$0")/../lib/test.sh"
 requires jq

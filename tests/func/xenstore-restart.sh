@@ -158,18 +158,22 @@ sleep 6
 [ "$(disk_state "$MINOR")" = running ] || fail "closed: $(tap-ctl list)"
 destroy "$MINOR"
 
+connected_anew()	# DEVID FILE: with its tapdisk, and its minor
+{
+	device 1 "$1"
+	truncate -s 4M "$T/$2"
+	toolstack "aio:$T/$2"; front_rings; await_state 4; front 4
+	pid=$(xs kthread-pid) minor=$(xs blktap-minor)
+}
 note "a guest's tapdisk stands still as the next daemon comes: it waits"
-device 1 51824
-truncate -s 4M "$T/still.img"
-toolstack "aio:$T/still.img"; front_rings; await_state 4; front 4
-pid=$(xs kthread-pid) still=$(xs blktap-minor)
+connected_anew 51824 still.img
 kill_ctl KILL
 kill -STOP "$pid"
 own_said=$(log_count "not answer; asking on")
 start_xen_ctl
 [ "$(log_count "not answer; asking on")" -gt "$own_said" ] || fail "it was not waited for"
 sleep 1.5
-[ "$(xs state) $(xs blktap-minor)" = "4 $still" ] || fail "state $(xs state), minor $(xs blktap-minor)"
+[ "$(xs state) $(xs blktap-minor)" = "4 $minor" ] || fail "state $(xs state), minor $(xs blktap-minor)"
 kill -CONT "$pid"
 served() { tap-ctl xen-list --json | jq -e --argjson p "$pid" 'any(.pid == $p and .served)' >/dev/null; }
 wait_for 10 served || fail "$(tap-ctl xen-list)"
@@ -177,17 +181,14 @@ state_is 4 || fail "state $(xs state)"
 front 6; wish_end; await_state 6; remove_nodes
 
 note "a guest's image is not there for the next daemon: the guest hears of it"
-device 1 51808
-truncate -s 4M "$T/l.img"
-toolstack "aio:$T/l.img"; front_rings; await_state 4; front 4
-pid=$(xs kthread-pid) left=$(xs blktap-minor)
+connected_anew 51808 l.img
 kill_ctl KILL
 kill -KILL "$pid"; wait_for 5 gone "$pid"
 mv "$T/l.img" "$T/away.img"
 start_xen_ctl --no-restart
 await_state 6
 front 6; wish_end; remove_nodes
-tap-ctl free -m "$left" || fail "its minor"	# without --no-restart it would be revived
+tap-ctl free -m "$minor" || fail "its minor"	# without --no-restart it would be revived
 
 note "and all of it goes"
 for d in 51712 51744 51760 51776; do
