@@ -17,7 +17,8 @@
  *	unsure		answers CLOSE with EIO, and has not closed
  *	more		says of every answer that more follows
  *	hellos		answers HELLO without being asked, for ever
- *	opens:N		its Nth open does not end, and it has the name of the one before
+ *	opens:N		its Nth open does not end, which it says on stderr, and it has
+ *			the name of the one before
  *	spec:SPEC	says that it serves this, for writing
  *	keys		writes the keys that it gets to DIR/N.keys, a line each
  *
@@ -143,6 +144,7 @@ static void open_it(const struct msg *m)
 	params_type = m->hdr->type;
 	if (of_type("opens", ++opens)) {
 		hello.state = TAP_ST_OPENING;
+		fprintf(stderr, "faketap %d: opens, and will not end\n", (int)getpid());
 		return;
 	}
 	msg_text(m, sizeof(struct tap_params), spec, sizeof(spec));
