@@ -352,8 +352,9 @@ static int map_ring(struct vbd *v, const struct tap_xen_connect *c, unsigned q)
 	v->ring[q] = xengnttab_map_domain_grant_refs(xen_host.gnt, 1u << c->order,
 						     c->vbd.domid, ref,
 						     PROT_READ | PROT_WRITE);
+	/* (gntdev says EINVAL of whatever the hypervisor says, want of room too.) */
 	if (!v->ring[q])
-		return errno ? -errno : -EIO;
+		return errno && errno != EINVAL ? -errno : -EIO;
 	ring_init(&v->port.ring[q], c->abi, c->order, v->ring[q]);
 	if (v->journal)
 		ring_journal(&v->port.ring[q], v->journal, q);

@@ -40,7 +40,8 @@ struct xen_rings *xen_rings_new(struct loop *l, struct disk *d,
 void xen_rings_free(struct xen_rings *x);
 
 /* j: where to keep the record of its rings, or NULL.  0, or -errno and *why;
- * -ESTALE: to reconnect, and there is no record. */
+ * -ESTALE: to reconnect, and there is no record; -EINVAL, -EBADMSG: or it is not one of
+ * these rings.  After any other the record is as it was, for another try. */
 int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
 		struct journal *j, const char **why);
 /* 0 and fn follows, or -errno and it does not (-ENOENT). */

@@ -91,6 +91,26 @@ front 6; front 1; await_state 2; front_rings; await_state 4
 front 6; await_state 6; wish_end; await_disks 1; remove_nodes
 device 1 51712
 
+note "a host that is short of memory: tried again, for a while"
+device 1 51744; toolstack "aio:$T/b.img"
+front 3 ring-ref 8 event-channel 779; await_state 4; front 4
+old=$(xs kthread-pid)
+kill -KILL "$old"
+wait_for 20 new_pid || fail "not taken up: $(tap-ctl list; tap-ctl xen-list)"
+state_is 4 || fail "state $(xs state)"
+logged "xvdc of domain 1: its rings are not taken up: out of memory; trying again" ||
+	fail "nothing is said of it"
+front 6; await_state 6; wish_end; await_disks 1; remove_nodes
+await_gone "$B"
+toolstack "aio:$T/b.img"
+front 3 ring-ref 8 event-channel 780; await_state 4; front 4
+kill -KILL "$(xs kthread-pid)"
+sleep 5
+state_is 4 || fail "given up at once: state $(xs state)"
+await_state 6 60
+front 6; wish_end; await_disks 1; remove_nodes
+device 1 51712
+
 note "under a guest that waits for the last user of its disk"
 taken_up() # NOTE: by a tapdisk that lives
 {

@@ -392,7 +392,8 @@ static bool step_connected(struct xen_dev *d)
 		return false;
 	if (d->lost) {
 		if (d->known || !d->front.err) {
-			rings_connect(d, true);
+			if (!rings_rest(d))
+				rings_connect(d, true);
 			return false;
 		}
 		dev_enter(d, DEV_LEAVING);
@@ -422,7 +423,7 @@ static void alone_connected(struct xen_dev *d)
 {
 	const struct vdisk *vd = disk_of(d);
 
-	if (d->lost && d->known && vd && disk_has_image(vd) &&
+	if (d->lost && !rings_rest(d) && d->known && vd && disk_has_image(vd) &&
 	    (d->own || disk_is_named(d)))
 		rings_connect(d, true);
 }

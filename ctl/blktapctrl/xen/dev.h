@@ -83,9 +83,10 @@ struct xen_dev {
 
 	/* The rings. */
 	struct call call;
-	struct loop_timer late;
+	struct loop_timer late;	/* of the call; or, lost, until the next */
 	bool mapped;		/* its tapdisk serves them */
 	bool lost;		/* the tapdisk that did is no more */
+	unsigned retries;	/* lost, and not taken up: so many times in a row */
 	bool broken;		/* stopped by the tapdisk */
 	bool known;		/* I4 */
 	struct tap_xen_connect rings;	/* known: as connected; else as asked */
@@ -164,6 +165,8 @@ void disk_orphans(void);	/* at all that a daemon before us may have left */
 
 /* rings.c */
 void rings_connect(struct xen_dev *d, bool again);
+/* Lost, and not taken up: is it too early to try again? */
+bool rings_rest(const struct xen_dev *d);
 void rings_disconnect(struct xen_dev *d);
 /* Which process it is that has its disk, and serves its rings. */
 void rings_names(const struct xen_dev *d, const struct vdisk *vd,

@@ -14,6 +14,10 @@
 
 /* A frontend's rings are mapped in no time; what takes longer hangs. */
 #define CONNECT_NS (10 * NS_PER_S)
+/* A host that is short of something may have it again.  A guest waits without a limit of
+ * its own, and shall hear of it some day: after as long as a client of libtapring. */
+#define RETRY_NS NS_PER_S
+#define RETRIES 30
 
 /* VDISK_READONLY etc. of blkif.h's `info'. */
 enum vdisk_info { INFO_CDROM = 1, INFO_READONLY = 4 };
@@ -30,7 +34,31 @@ static void rings_end(struct xen_dev *d)
 	loop_timer_clear(&d->late);
 }
 
-static void connect_failed(struct xen_dev *d, const char *why, bool died)
+static void retry(struct loop_timer *t)
+{
+	dev_touch(container_of(t, struct xen_dev, late));
+}
+
+bool rings_rest(const struct xen_dev *d)
+{
+	return loop_timer_is_set(&d->late);
+}
+
+/* Its tapdisk keeps what it knows of the rings (X4 of tapdisk/ring/xen.c), unless it is
+ * that which is wrong. */
+static bool try_again(struct xen_dev *d, int err, const char *why)
+{
+	if (err == -ESTALE || err == -EINVAL || err == -EBADMSG || d->retries == RETRIES)
+		return false;
+	if (!d->retries++)
+		log_warn("%s: its rings are not taken up: %s; trying again for %u s",
+			 dev_name(d), why, RETRIES);
+	loop_timer_init(&d->late, retry);
+	loop_timer_set(ctl.loop, &d->late, RETRY_NS);
+	return true;
+}
+
+static void connect_failed(struct xen_dev *d, int err, const char *why, bool died)
 {
 	char text[XEN_WHY_MAX];
 
@@ -45,6 +73,8 @@ static void connect_failed(struct xen_dev *d, const char *why, bool died)
 		dev_refuse(d, text);
 		return;
 	}
+	if (try_again(d, err, why))
+		return;
 	/* Nobody knows any more where its rings stand: it is lost to its guest, who
 	 * is told. */
 	log_err("%s: %s", dev_name(d), text);
@@ -87,11 +117,12 @@ static void connect_answered(struct call *c, int err, const struct msg *m)
 		return;
 	}
 	if (err && !(again && err == -EEXIST)) {
-		connect_failed(d, msg_why(m, err, why, sizeof(why)), !m);
+		connect_failed(d, err, msg_why(m, err, why, sizeof(why)), !m);
 		return;
 	}
 	d->mapped = true;
 	d->lost = d->broken = false;
+	d->retries = 0;
 	if (!err)	/* else by whom knows what */
 		d->known = true;
 	if (vd) {		/* not closed under it */
@@ -137,8 +168,10 @@ void rings_connect(struct xen_dev *d, bool again)
 	struct vdisk *vd = disk_of(d);
 	int err;
 
+	loop_timer_clear(&d->late);
 	if (!again) {
 		d->known = false;
+		d->retries = 0;
 		dev_enter(d, DEV_CONNECTING);
 	}
 	if (!d->known)
@@ -149,7 +182,7 @@ void rings_connect(struct xen_dev *d, bool again)
 	err = chan_call(&vd->chan, &d->call, TAP_XEN_CONNECT, &d->rings,
 			sizeof(d->rings));
 	if (err) {
-		connect_failed(d, strerror(-err), err == -EPIPE);
+		connect_failed(d, err, strerror(-err), err == -EPIPE);
 		return;
 	}
 	d->calling = true;

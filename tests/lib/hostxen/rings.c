@@ -2,8 +2,8 @@
  * believes what blktapctrl says, writes it into the log, and remembers which
  * devices are connected.  All else of that tapdisk is the real one.
  *
- * Grant 666 of a first ring cannot be mapped; port 777 breaks after a while, and of
- * port 778 nothing is known to a successor.
+ * Grant 666 of a first ring cannot be mapped; port 777 breaks after a while; of port
+ * 778 nothing is known to a successor, for 779 it has no memory twice, for 780 never.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -89,13 +89,19 @@ void xen_rings_free(struct xen_rings *x)
 int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
 		struct journal *j, const char **why)
 {
+	static unsigned tries;
+	bool again = c->flags & TAP_XEN_RECONNECT;
+
 	(void)j;
 	*why = "no such grant";
 	if (c->ref[0][0] == 666)
 		return -EINVAL;
 	*why = "nothing is known of its rings";
-	if (c->evtchn[0] == 778 && (c->flags & TAP_XEN_RECONNECT))
+	if (again && c->evtchn[0] == 778)
 		return -ESTALE;
+	*why = "out of memory";
+	if (again && (c->evtchn[0] == 780 || (c->evtchn[0] == 779 && tries++ < 2)))
+		return -ENOMEM;
 	*why = "it is connected already";
 	if (find(x, &c->vbd) >= 0)
 		return -EEXIST;
