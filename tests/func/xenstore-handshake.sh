@@ -201,6 +201,26 @@ wait_for 5 spec_is "aio:$T/c.img" || fail "medium: $(tap-ctl list)"
 [ "$(log_count "connect 2/51728 ")" = 1 ] || fail "its rings were let go"
 front 6; wish_end; await_state 6; await_disks 0; remove_nodes
 [ ! -e "/dev/shm/td3-$pid" ] || fail "left: /dev/shm/td3-$pid"
+# One that is empty at first, and whose tapdisk dies with the daemon.
+toolstack "" r
+xenstore-write "$B/device-type" cdrom
+front_rings; await_state 4; front 4
+spec_is "error:op=read,op=write|null:4096" || fail "empty: $(tap-ctl list)"
+xenstore-write "$B/params" "aio:$T/c.img"
+wait_for 5 sectors_are 24576 || fail "sectors $(xs sectors): $(tap-ctl list)"
+xenstore-write "$B/params" ""
+wait_for 5 spec_is "error:op=read,op=write|null:12582912" || fail "eject: $(tap-ctl list)"
+minor=$(xs blktap-minor) pid=$(xs kthread-pid)
+kill_ctl KILL
+rm "$RUN/disk$minor" "$RUN/disk$minor".* 2>/dev/null	# nothing is left to tell of it
+kill -KILL "$pid"; wait_for 5 gone "$pid"
+start_xen_ctl
+moved() { [ "$(xs kthread-pid)" != "$pid" ]; }
+wait_for 15 moved || fail "not served: $(tap-ctl xen-list)"
+spec_is "error:op=read,op=write|null:12582912" || fail "not opened anew: $(tap-ctl list)"
+[ "$(xs state)/$(xs sectors)/$(xs blktap-minor)" = "4/24576/$minor" ] ||
+	fail "state/sectors/minor $(xs state)/$(xs sectors)/$(xs blktap-minor)"
+front 6; wish_end; await_state 6; await_disks 0; remove_nodes
 
 # --- another device in the place of one, in no time: it has its own image.
 for state in 2 4; do

@@ -105,7 +105,7 @@ void xen_check_back(const struct xen_reader *r, struct xen_back *b)
 	b->kthread = number(get(r, "kthread-pid"));
 	copy(b->params, sizeof(b->params), get(r, "params"));
 	s = get(r, "sectors");
-	if (!s || uint_parse(s, UINT64_MAX, &b->sectors))
+	if (!s || uint_parse(s, UINT64_MAX / 512, &b->sectors))
 		b->sectors = 0;
 }
 

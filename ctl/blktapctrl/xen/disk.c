@@ -27,8 +27,10 @@
 #define ORPHAN_NS (5 * NS_PER_S)
 #define DROP_AGAIN_NS (2 * NS_PER_S)
 
-/* An empty drive is one whose every request fails. */
+/* An empty drive is one whose every request fails; as large as what was in it last, or
+ * smaller than any medium. */
 #define EMPTY "error:op=read,op=write|null:"
+#define EMPTY_SECTORS 8
 
 struct vdisk *disk_of(const struct xen_dev *d)
 {
@@ -78,6 +80,19 @@ bool disk_is_named(const struct xen_dev *d)
 	return vd && (d->back.pid <= 0 || vdisk_by_pid(d->back.pid) == vd);
 }
 
+/* By a node, other than that of `but'. */
+static bool referred_to(int minor, const struct xen_dev *but)
+{
+	list_for_each(e, &xen_devs) {
+		const struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d != but && (d->minor == minor || d->back.minor == minor ||
+				 d->back.own == minor))
+			return true;
+	}
+	return false;
+}
+
 static struct xen_dev *dev_by_op(const struct op *op)
 {
 	list_for_each(e, &xen_devs) {
@@ -118,6 +133,34 @@ static void open_ended(struct op *op)
 	dev_touch(d);
 }
 
+/* The minor that it had, if its tapdisk died with the daemon before us, or after it. */
+static int former_minor(const struct xen_dev *d)
+{
+	int n = d->back.own;
+
+	if (n < 0 || n >= TAP_MINOR_MAX)
+		return -1;
+	if (minor_taken(n) && !minor_disk(n) && names_marker_is_xen(n) &&
+	    !referred_to(n, d))
+		minor_free(n);
+	return minor_taken(n) ? -1 : n;
+}
+
+static void empty_spec(uint64_t sectors, char *spec)
+{
+	snprintf(spec, TAP_TEXT_MAX + 1, EMPTY "%llu",
+		 (unsigned long long)(sectors ? sectors : EMPTY_SECTORS) * 512);
+}
+
+static bool first_spec(const struct xen_dev *d, char *spec)
+{
+	if (d->back.cdrom && !*d->back.params)
+		empty_spec(d->back.sectors, spec);
+	else if (!xen_spec(d->back.params, spec))
+		return false;
+	return !policy_spec(spec);
+}
+
 static void open_own(struct xen_dev *d)
 {
 	struct tap_verb v = { .pid = -1, .minor = -1 };
@@ -127,16 +170,13 @@ static void open_own(struct xen_dev *d)
 	if (ctl.leaving)
 		return;
 	strcpy(d->tried, d->back.params);
-	if (!xen_spec(d->back.params, spec) || policy_spec(spec)) {
+	if (!first_spec(d, spec)) {
 		cannot_open(d, "its params are not TYPE:/path");
 		return;
 	}
 	if (d->back.readonly)
 		v.flags = TAP_OPEN_RDONLY;
-	/* As it was, if its tapdisk died with the daemon before us. */
-	if (d->back.own >= 0 && d->back.own < TAP_MINOR_MAX &&
-	    !minor_taken(d->back.own))
-		v.minor = d->back.own;
+	v.minor = former_minor(d);
 	op = op_new(&op_create, &v, spec);
 	ASSERT(op);
 	op->ended = open_ended;
@@ -295,8 +335,7 @@ bool disk_change_medium(struct xen_dev *d)
 	if (!d->own || !vd || d->op)
 		return d->op != NULL;
 	if (!xen_spec(d->back.params, spec))
-		snprintf(spec, sizeof(spec), EMPTY "%llu",
-			 (unsigned long long)vd->img.bytes);
+		empty_spec(vd->img.bytes / 512, spec);
 	if (d->failed_medium && strcmp(spec, d->medium))
 		d->failed_medium = false;
 	if (has_image_of(vd, spec) || d->failed_medium || policy_spec(spec))
@@ -318,18 +357,6 @@ struct orphan {
 	pid_t pid;	/* that served it: the minor may be another's by now */
 };
 
-static bool referred_to(int minor)
-{
-	list_for_each(e, &xen_devs) {
-		const struct xen_dev *d = container_of(e, struct xen_dev, link);
-
-		if (d->minor == minor || d->back.minor == minor ||
-		    d->back.own == minor)
-			return true;
-	}
-	return false;
-}
-
 /* Do we know what all nodes say? */
 static bool all_seen(void)
 {
@@ -348,7 +375,7 @@ static void orphan_due(struct loop_timer *t)
 		loop_timer_set(ctl.loop, t, ORPHAN_NS);
 		return;
 	}
-	if (vd && vd == vdisk_by_pid(o->pid) && !referred_to(o->minor)) {
+	if (vd && vd == vdisk_by_pid(o->pid) && !referred_to(o->minor, NULL)) {
 		log_warn("%s: no node of xenstore refers to it any more: closing it",
 			 vdisk_name(vd));
 		op_begin(&op_destroy, vd, "", NULL);
