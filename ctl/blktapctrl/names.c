@@ -303,6 +303,7 @@ int names_store_fill(enum run_name what, int n, uint64_t bytes)
 }
 
 #define CREATING "creating\n"
+#define MARKER_MAX 64
 
 int names_marker_make(int n, bool creating)
 {
@@ -321,7 +322,7 @@ int names_marker_make(int n, bool creating)
 	return err;
 }
 
-#define XEN "xen\n"
+#define XEN "xen "
 
 static void marker_write(int n, const char *text)
 {
@@ -340,26 +341,53 @@ void names_marker_settle(int n)
 	marker_write(n, "");
 }
 
-void names_marker_xen(int n)
+static void xen_text(const char *node, char *text, size_t len)
 {
-	marker_write(n, XEN);
+	snprintf(text, len, XEN "%s\n", node);
 }
 
-static bool marker_has(int n, const char *text)
+void names_marker_xen(int n, const char *node)
+{
+	char text[MARKER_MAX];
+
+	xen_text(node, text, sizeof(text));
+	marker_write(n, text);
+}
+
+/* "": there is none, or nothing in it. */
+static void marker_read(int n, char text[MARKER_MAX])
 {
 	char path[PATH_MAX];
-	struct stat st;
+	int fd = open(run_path(RUN_MARKER, n, path, sizeof(path)),
+		      O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t len = fd < 0 ? -1 : read(fd, text, MARKER_MAX - 1);
 
-	return !lstat(run_path(RUN_MARKER, n, path, sizeof(path)), &st) &&
-	       S_ISREG(st.st_mode) && st.st_size == (off_t)strlen(text);
+	text[len < 0 ? 0 : len] = '\0';
+	if (fd >= 0)
+		close(fd);
 }
 
 bool names_marker_creating(int n)
 {
-	return marker_has(n, CREATING);
+	char text[MARKER_MAX];
+
+	marker_read(n, text);
+	return !strcmp(text, CREATING);
 }
 
 bool names_marker_is_xen(int n)
 {
-	return marker_has(n, XEN);
+	char text[MARKER_MAX];
+
+	marker_read(n, text);
+	return !strncmp(text, XEN, strlen(XEN));
+}
+
+bool names_marker_is_of(int n, const char *node)
+{
+	char text[MARKER_MAX], want[MARKER_MAX];
+
+	marker_read(n, text);
+	xen_text(node, want, sizeof(want));
+	return !strcmp(text, want);
 }

@@ -59,9 +59,11 @@ int names_store_fill(enum run_name what, int n, uint64_t bytes);
 int names_marker_make(int n, bool creating);	/* -EEXIST, -errno */
 void names_marker_settle(int n);		/* no longer `creating` */
 bool names_marker_creating(int n);
-/* `xen' is written into it when a guest's device has it: nobody else needs it. */
-void names_marker_xen(int n);
+/* "xen" and a guest's device ("tap/3/51712") when that has it: nobody else needs it, and
+ * no other device takes it for its own. */
+void names_marker_xen(int n, const char *node);
 bool names_marker_is_xen(int n);
+bool names_marker_is_of(int n, const char *node);
 
 /* Calls fn for each name in RUNDIR of a kind that has a number. */
 void names_scan(void (*fn)(enum run_name what, int n));

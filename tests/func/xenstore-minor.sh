@@ -80,3 +80,46 @@ for how in connect detach; do
 	await_disks 1
 	stop_ctl
 done
+
+note "the same image, and no image: the minor is another device's"
+start_xen_ctl
+for what in "aio:$T/a.img" ""; do
+	device 7 51712
+	toolstack "$what" r; xenstore-write "$B/device-type" cdrom
+	front_rings; await_state 4; front 4
+	minor=$(xs blktap-minor)
+	kill_ctl KILL
+	wish_end; front 6; remove_nodes		# while nobody looks
+	device 8 51712
+	toolstack "$what" r
+	xenstore-write "$B/device-type" cdrom "$B/blktap-minor" "$minor"
+	front_rings
+	start_xen_ctl
+	await_state 4
+	[ "$(xs blktap-minor)" != "$minor" ] || fail "'$what': it has the disk of another: $(tap-ctl list)"
+	await_disks 1		# nobody refers to that
+	front 6; wish_end; await_state 6; remove_nodes; await_gone "$B"
+	await_disks 0
+done
+stop_ctl
+
+note "a minor that is only allocated; a closed device forgets one that is no more"
+start_xen_ctl
+tap-ctl allocate >"$T/out" || fail "allocate"
+kill_ctl KILL
+device 7 51712
+toolstack "aio:$T/a.img"
+xenstore-write "$B/blktap-minor" 0
+front_rings
+start_xen_ctl
+await_state 4; front 4
+minor=$(xs blktap-minor)
+[ "$minor" = 1 ] || fail "it has minor $minor"
+front 6; await_state 6
+forgotten() { ! xs blktap-minor >/dev/null; }
+! forgotten || fail "forgotten while it has its disk: $(tap-ctl list)"
+tap-ctl destroy -m "$minor" || fail "destroy"
+wait_for 5 forgotten || fail "blktap-minor $(xs blktap-minor)"
+wish_end; await_state 6; remove_nodes; await_gone "$B"
+[ "$(tap-ctl list)" = "minor=0" ] || fail "$(tap-ctl list)"
+stop_ctl

@@ -251,6 +251,7 @@ static void written(struct store_job *j)
 static void opened(struct op *op)
 {
 	struct request *r = NULL;
+	char node[DEV_NODE_MAX];
 
 	list_for_each(e, &attaching)
 		if (container_of(e, struct request, link)->op == op)
@@ -264,7 +265,8 @@ static void opened(struct op *op)
 	}
 	r->minor = op->minor;
 	r->pid = op->vd->pid;
-	names_marker_xen(r->minor);
+	snprintf(node, sizeof(node), "tap/%u/%u", r->domid, r->devid);
+	names_marker_xen(r->minor, node);
 	r->spec[strcspn(r->spec, "\n")] = '\0';
 	r->job.run = write_run;
 	r->job.done = written;

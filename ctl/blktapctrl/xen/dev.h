@@ -127,6 +127,9 @@ bool watch_scanned(void);	/* is every device that has a node known? */
 
 /* nodes.c */
 #define DEV_PATH_MAX 64		/* of "backend/tap/3/51712" */
+#define DEV_NODE_MAX 32
+/* Its node: "tap/3/51712".  buf. */
+const char *dev_node(const struct xen_dev *d, char buf[DEV_NODE_MAX]);
 void nodes_read(struct xen_dev *d);
 /* A write: keys are collected, then sent; when it has succeeded the device is in
  * `next`.  A state of XB_NONE stays. */

@@ -58,19 +58,32 @@ static bool has_image_of(const struct vdisk *vd, const char *spec)
 	return strlen(spec) == len && !memcmp(spec, vd->spec, len);
 }
 
+static void mark(const struct xen_dev *d)
+{
+	char node[DEV_NODE_MAX];
+
+	names_marker_xen(d->minor, dev_node(d, node));
+}
+
+static bool marked_as_of(const struct xen_dev *d, int minor)
+{
+	char node[DEV_NODE_MAX];
+
+	return names_marker_is_of(minor, dev_node(d, node));
+}
+
 bool disk_is_own(const struct xen_dev *d)
 {
 	const struct vdisk *vd = minor_disk(d->back.own);
 	char spec[TAP_TEXT_MAX + 1];
 
-	/* A number that is free may be anybody's before we open ours. */
-	if (!vd || !names_marker_is_xen(d->back.own))
+	/* The number may be anybody's by now. */
+	if (!vd || !marked_as_of(d, d->back.own))
 		return false;
-	if (xen_spec(d->back.params, spec) ? has_image_of(vd, spec) :
-	    d->back.cdrom && !strncmp(vd->spec, EMPTY, strlen(EMPTY)))
-		return true;
-	/* A drive, whose params have changed meanwhile. */
-	return d->back.cdrom && d->back.pid > 0 && vdisk_by_pid(d->back.pid) == vd;
+	/* A drive's params may have changed meanwhile; else the node is another's, which
+	 * was made in the place of the one. */
+	return d->back.cdrom ||
+	       (xen_spec(d->back.params, spec) && has_image_of(vd, spec));
 }
 
 bool disk_is_named(const struct xen_dev *d)
@@ -78,19 +91,6 @@ bool disk_is_named(const struct xen_dev *d)
 	const struct vdisk *vd = minor_disk(d->back.minor);
 
 	return vd && (d->back.pid <= 0 || vdisk_by_pid(d->back.pid) == vd);
-}
-
-/* By a node, other than that of `but'. */
-static bool referred_to(int minor, const struct xen_dev *but)
-{
-	list_for_each(e, &xen_devs) {
-		const struct xen_dev *d = container_of(e, struct xen_dev, link);
-
-		if (d != but && (d->minor == minor || d->back.minor == minor ||
-				 d->back.own == minor))
-			return true;
-	}
-	return false;
 }
 
 static struct xen_dev *dev_by_op(const struct op *op)
@@ -129,7 +129,7 @@ static void open_ended(struct op *op)
 	d->minor = op->minor;
 	d->own = true;
 	d->told = false;
-	names_marker_xen(d->minor);
+	mark(d);
 	dev_touch(d);
 }
 
@@ -140,8 +140,7 @@ static int former_minor(const struct xen_dev *d)
 
 	if (n < 0 || n >= TAP_MINOR_MAX)
 		return -1;
-	if (minor_taken(n) && !minor_disk(n) && names_marker_is_xen(n) &&
-	    !referred_to(n, d))
+	if (minor_taken(n) && !minor_disk(n) && marked_as_of(d, n))
 		minor_free(n);
 	return minor_taken(n) ? -1 : n;
 }
@@ -224,7 +223,7 @@ static struct vdisk *by_script(struct xen_dev *d)
 	if (d->minor != d->back.minor) {
 		d->minor = d->back.minor;
 		if (d->ours)
-			names_marker_xen(d->minor);
+			mark(d);
 	}
 	return disk_has_image(vd) ? vd : NULL;
 }
@@ -357,6 +356,18 @@ struct orphan {
 	pid_t pid;	/* that served it: the minor may be another's by now */
 };
 
+static bool referred_to(int minor)
+{
+	list_for_each(e, &xen_devs) {
+		const struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->minor == minor || d->back.minor == minor ||
+		    d->back.own == minor)
+			return true;
+	}
+	return false;
+}
+
 /* Do we know what all nodes say? */
 static bool all_seen(void)
 {
@@ -375,7 +386,7 @@ static void orphan_due(struct loop_timer *t)
 		loop_timer_set(ctl.loop, t, ORPHAN_NS);
 		return;
 	}
-	if (vd && vd == vdisk_by_pid(o->pid) && !referred_to(o->minor, NULL)) {
+	if (vd && vd == vdisk_by_pid(o->pid) && !referred_to(o->minor)) {
 		log_warn("%s: no node of xenstore refers to it any more: closing it",
 			 vdisk_name(vd));
 		op_begin(&op_destroy, vd, "", NULL);
