@@ -116,7 +116,7 @@ await_state 4; front 4
 minor=$(xs blktap-minor)
 [ "$minor" = 1 ] || fail "it has minor $minor"
 front 6; await_state 6
-forgotten() { ! xs blktap-minor >/dev/null; }
+forgotten() { [[ $(xs blktap-minor) =~ ^\ *$ ]]; }
 ! forgotten || fail "forgotten while it has its disk: $(tap-ctl list)"
 tap-ctl destroy -m "$minor" || fail "destroy"
 wait_for 5 forgotten || fail "blktap-minor $(xs blktap-minor)"

@@ -188,7 +188,7 @@ mv "$T/l.img" "$T/away.img"
 start_xen_ctl --no-restart
 await_state 6
 front 6; wish_end; remove_nodes
-tap-ctl free -m "$minor" || fail "its minor"	# without --no-restart it would be revived
+! tap-ctl list | grep -q "minor=$minor\b" || fail "its minor is left: $(tap-ctl list)"
 
 note "and all of it goes"
 for d in 51712 51744 51760 51776; do
