@@ -450,17 +450,17 @@ static bool take_file_ask(struct chan *c, const struct msg *m)
 	return c->ops->file(c, m->hdr->id, &a, path);
 }
 
-/* Counted as what nobody asked for: a guest may break its rings, and come again. */
-static void take_broken(struct chan *c, const struct msg *m)
+/* Once for each time that it was connected, which is not the tapdisk's doing. */
+static bool take_broken(struct chan *c, const struct msg *m)
 {
 	struct tap_xen_broken b;
 	char why[TAP_TEXT_MAX + 1];
 
 	if (m->hdr->len < sizeof(b) ||
 	    msg_text(m, sizeof(b), why, sizeof(why)))
-		return;
+		return false;
 	memcpy(&b, m->body, sizeof(b));
-	c->ops->xen_broken(c, &b.vbd, why);
+	return c->ops->xen_broken(c, &b.vbd, why);
 }
 
 static bool is_reply(uint16_t type)
@@ -487,10 +487,8 @@ static bool take(struct chan *c, const struct msg *m)
 		return false;
 	if (m->hdr->type == TAP_FILE)
 		return take_file_ask(c, m);
-	if (m->hdr->type == TAP_XEN_BROKEN) {
-		take_broken(c, m);
-		return false;
-	}
+	if (m->hdr->type == TAP_XEN_BROKEN)
+		return take_broken(c, m);
 	call = find_call(c, m->hdr);
 	if (call) {
 		/* PARAMS + 1 is IMG, NEWDEV + 1 its reply, and so on. */

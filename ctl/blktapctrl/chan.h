@@ -41,8 +41,8 @@ struct chan_ops {
 		     const char *path);
 	/* A key has come on its socket, fd is the receiver's.  False: as above. */
 	bool (*key)(struct chan *c, uint32_t id, int fd);
-	/* It has stopped the rings of a guest. */
-	void (*xen_broken)(struct chan *c, const struct tap_xen_vbd *vbd,
+	/* It has stopped the rings of a guest.  False: it had none of that guest. */
+	bool (*xen_broken)(struct chan *c, const struct tap_xen_vbd *vbd,
 			   const char *why);
 	/* It has closed its ends, or talks nonsense and is mute now. */
 	void (*broken)(struct chan *c, const char *why, bool nonsense);

@@ -481,10 +481,10 @@ static bool on_key(struct chan *c, uint32_t id, int fd)
 	return keys_back_take(vd_of(c), id, fd);
 }
 
-static void on_xen_broken(struct chan *c, const struct tap_xen_vbd *vbd,
+static bool on_xen_broken(struct chan *c, const struct tap_xen_vbd *vbd,
 			  const char *why)
 {
-	xen_broken(vd_of(c), vbd->domid, vbd->devid, why);
+	return xen_broken(vd_of(c), vbd->domid, vbd->devid, why);
 }
 
 static void on_broken(struct chan *c, const char *why, bool nonsense)
@@ -503,6 +503,7 @@ static void on_broken(struct chan *c, const char *why, bool nonsense)
 		op_event(vd, WAIT_CALL, -EIO, why);
 		op_event(vd, WAIT_HELLO, -EIO, why);
 		forwards_mute(vd);
+		xen_muted(vd);
 	} else {			/* its end is near, and says more */
 		log_dbg(LOG_CTL, "%s: %s", vdisk_name(vd), why);
 	}

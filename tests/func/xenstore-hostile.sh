@@ -99,6 +99,33 @@ await_log "its rings were stopped: more requests than slots"
 front 5; await_state 5; front 6; await_state 6
 front 1; await_state 2; front_rings; await_state 4; front 4
 
+# The same before it is told that it is connected: refused, and not connected for ever.
+refused_for() { state_is 6 && [[ $(xs hotplug-error) == *"stopped its rings"* ]]; }
+for i in 1 2 3 4 5 6 7 8; do	# it may have been told first
+	front 6; await_state 6; front 1; await_state 2
+	front 3 ring-ref 8 event-channel 776
+	! wait_for 3 refused_for || break
+done
+refused_for || fail "state $(xs state), $(xs hotplug-error), $(log_count "port=776") connects"
+[ "$(log_count "connect 1/51712 .*port=776")" -le $i ] || fail "connected again by itself"
+front 6; front 1; await_state 2; front_rings; await_state 4; front 4
+
+# A tapdisk that is not listened to any more still has the guest's pages: it has ended when
+# the guest is told that they are its own again.
+device 3 51712
+truncate -s 8M "$T/c.img"
+toolstack "aio:$T/c.img"; front 3 ring-ref 8 event-channel 775; await_state 4 15; front 4
+wait_for 20 logged "not listened to any more" || fail "it may talk for ever"
+mad=$(xs kthread-pid)
+gone "$mad" && fail "ended while its guest uses it"
+front 5; await_state 5; front 6
+await_state 6 15
+gone "$mad" || fail "told 6 while tapdisk $mad has its rings: $(tap-ctl list)"
+front 6; wish_end; remove_nodes
+await_disks 2
+xenstore-rm /local/domain/3
+device 1 51712
+
 # The whole directory comes and goes.
 for i in 1 2 3; do
 	xenstore-rm "$F"; await_state 6

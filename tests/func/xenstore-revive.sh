@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT: 180
+# TIMEOUT: 300
 # A tapdisk that dies under a guest is replaced, and its guests' rings are taken up
 # by the next: the nodes that name the old one are rewritten, the states and the
 # frontend's half are not touched.
@@ -131,4 +131,35 @@ kill -KILL "$old"; front 5; await_state 5; front 6; await_state 6
 wish_end; await_disks 0; remove_nodes
 nodes_are() { [ "$(nodes)" = "$N" ]; }
 wait_for 5 nodes_are || fail "nodes: $(xenstore-ls -f)"
+stop_ctl
+
+note "a tapdisk ends, or stands still, before the guest is told that it is connected"
+cat >"$T/tapdisk" <<END
+#!/bin/sh
+[ ! -e "$T/slow" ] || sleep 1.5
+exec "$BUILD/hostxen/tapdisk" "\$@"
+END
+chmod +x "$T/tapdisk"
+start_ctl --tapdisk "$T/tapdisk"
+device 1 51712; toolstack "aio:$T/a.img"; await_state 2
+wait_for 15 xs blktap-minor >/dev/null
+old=$(pid_of "$(xs blktap-minor)")
+: >"$T/slow"
+kill -STOP "$old"
+front_rings; sleep 0.3		# it is asked,
+kill -STOP "$XS_PID"
+kill -CONT "$old"; sleep 0.3	# answers, and the nodes are read again,
+kill -KILL "$old"; sleep 0.3
+kill -CONT "$XS_PID"		# which takes until it is known to be dead
+await_state 4 20; front 4
+[ "$(xs kthread-pid)" != "$old" ] || wait_for 15 new_pid || fail "served by $(xs kthread-pid)"
+rm "$T/slow"
+front 6; await_state 6
+old=$(pid_of "$(xs blktap-minor)")
+kill -STOP "$old"
+front 1; await_state 2; front_rings
+wait_for 20 logged "its tapdisk does not answer; waiting" || fail "$(xs state)"
+kill -CONT "$old"
+await_state 4 15; front 4
+front 6; await_state 6; wish_end; await_disks 0; remove_nodes
 stop_ctl

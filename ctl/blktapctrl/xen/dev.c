@@ -345,6 +345,14 @@ static bool step_connecting(struct xen_dev *d)
 		dev_enter(d, DEV_LEAVING);
 		return true;
 	}
+	/* Again would be for ever: it needs nothing of the guest. */
+	if (d->broken) {
+		dev_refuse(d, "its tapdisk has stopped its rings");
+		return false;
+	}
+	/* Its tapdisk is dead; the next is connected, whose coming wakes us. */
+	if (d->mapped && vd && vd->state == VD_REVIVING)
+		return false;
 	if (!d->mapped || !vd || !disk_has_image(vd)) {
 		dev_enter(d, d->mapped ? DEV_LEAVING : DEV_WAIT);
 		return true;

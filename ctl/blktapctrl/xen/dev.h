@@ -171,6 +171,7 @@ void rings_connect(struct xen_dev *d, bool again);
 /* Lost, and not taken up: is it too early to try again? */
 bool rings_rest(const struct xen_dev *d);
 void rings_disconnect(struct xen_dev *d);
+void rings_cut(struct vdisk *vd);	/* end its tapdisk, which is mute */
 /* Which process it is that has its disk, and serves its rings. */
 void rings_names(const struct xen_dev *d, const struct vdisk *vd,
 		 struct nodes_write *w);

@@ -28,12 +28,18 @@ void xen_revived(struct vdisk *vd)
 	(void)vd;
 }
 
-void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why)
+bool xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why)
 {
 	(void)vd;
 	(void)domid;
 	(void)devid;
 	(void)why;
+	return false;
+}
+
+void xen_muted(struct vdisk *vd)
+{
+	(void)vd;
 }
 
 bool xen_to_tell(void)

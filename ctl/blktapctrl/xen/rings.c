@@ -8,6 +8,7 @@
 #include "ctl.h"
 #include "names.h"
 #include "op.h"
+#include "proc.h"
 #include "td_driver.h"
 #include "vdisk.h"
 #include "xen/dev.h"
@@ -134,21 +135,13 @@ static void connect_answered(struct call *c, int err, const struct msg *m)
 	dev_touch(d);
 }
 
+/* For as long as it does not answer nobody knows where the rings stand: there is nothing
+ * to be done but to wait for it, or for its end. */
 static void connect_late(struct loop_timer *t)
 {
 	struct xen_dev *d = container_of(t, struct xen_dev, late);
 
-	log_err("%s: its tapdisk has not answered in time", dev_name(d));
-	chan_forget(&d->call);
-	rings_end(d);
-	d->mapped = true;	/* for all that is known */
-	if (d->state == DEV_CONNECTING) {
-		dev_enter(d, DEV_LEAVING);
-	} else {
-		d->lost = false;
-		d->broken = true;
-	}
-	dev_touch(d);
+	log_err("%s: its tapdisk does not answer; waiting", dev_name(d));
 }
 
 /* As the nodes have it. */
@@ -170,7 +163,7 @@ void rings_connect(struct xen_dev *d, bool again)
 
 	loop_timer_clear(&d->late);
 	if (!again) {
-		d->known = false;
+		d->known = d->lost = d->broken = false;
 		d->retries = 0;
 		dev_enter(d, DEV_CONNECTING);
 	}
@@ -203,13 +196,27 @@ static void disconnect_answered(struct call *c, int err, const struct msg *m)
 	dev_touch(d);
 }
 
+/* The guest is told that its pages are its own again: not while a tapdisk that cannot
+ * be asked has them.  Its end tells us; another may take its place. */
+void rings_cut(struct vdisk *vd)
+{
+	log_err("%s: its tapdisk talks nonsense, and has a guest's rings: ending it",
+		vdisk_name(vd));
+	proc_kill(vd);
+}
+
 void rings_disconnect(struct xen_dev *d)
 {
 	struct tap_xen_vbd v = { d->domid, d->devid };
 	struct vdisk *vd = disk_of(d);
+	bool lives = vd && vd->state != VD_DEAD && vd->state != VD_REVIVING;
 	int err = -EPIPE;
 
-	if (vd && vd->state != VD_DEAD && !vd->chan.mute) {
+	if (lives && vd->chan.mute) {
+		rings_cut(vd);
+		return;
+	}
+	if (lives) {
 		d->call.done = disconnect_answered;
 		err = chan_call(&vd->chan, &d->call, TAP_XEN_DISCONNECT, &v,
 				sizeof(v));

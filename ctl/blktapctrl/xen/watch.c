@@ -281,7 +281,7 @@ void xen_revived(struct vdisk *vd)
 	}
 }
 
-void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why)
+bool xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why)
 {
 	list_for_each(e, &xen_devs) {
 		struct xen_dev *d = container_of(e, struct xen_dev, link);
@@ -293,6 +293,20 @@ void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *wh
 			log_err("%s: its rings were stopped: %s", dev_name(d), why);
 		d->mapped = false;	/* as after a disconnect */
 		d->broken = true;
+		if (d->state == DEV_CONNECTING)
+			loop_defer(ctl.loop, &d->poke);
+		return true;
+	}
+	return false;
+}
+
+void xen_muted(struct vdisk *vd)
+{
+	list_for_each(e, &xen_devs) {
+		const struct xen_dev *d = container_of(e, struct xen_dev, link);
+
+		if (d->minor == vd->minor && d->calling)
+			rings_cut(vd);
 	}
 }
 

@@ -31,8 +31,10 @@ void xen_disk_changed(const struct vdisk *vd);
 void xen_disk_gone(const struct vdisk *vd);
 /* Its tapdisk has been replaced, and serves no ring yet. */
 void xen_revived(struct vdisk *vd);
-/* Its tapdisk has stopped a guest's rings by itself. */
-void xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why);
+/* Its tapdisk has stopped a guest's rings by itself.  False: it had none of that. */
+bool xen_broken(struct vdisk *vd, uint32_t domid, uint32_t devid, const char *why);
+/* Its tapdisk is not listened to any more. */
+void xen_muted(struct vdisk *vd);
 
 /* The daemon is leaving: is there a guest yet to be told that its disk is closed? */
 bool xen_to_tell(void);

@@ -2,7 +2,8 @@
  * believes what blktapctrl says, writes it into the log, and remembers which
  * devices are connected.  All else of that tapdisk is the real one.
  *
- * Grant 666 of a first ring cannot be mapped; port 777 breaks after a while; of port
+ * Grant 666 of a first ring cannot be mapped; port 776 breaks at once, 777 after a
+ * while; for 775 nonsense is said until nobody listens; of port
  * 778 nothing is known to a successor, for 779 it has no memory twice, for 780 never.
  */
 #include <errno.h>
@@ -25,6 +26,7 @@ struct xen_rings {
 	struct tap_xen_vbd v[TAP_XEN_DEVICES];
 	struct loop_timer timer;
 	struct tap_xen_vbd breaking;
+	bool babbles;
 };
 
 void xen_host_open(void)
@@ -57,8 +59,15 @@ static int find(const struct xen_rings *x, const struct tap_xen_vbd *v)
 static void breaks(struct loop_timer *t)
 {
 	struct xen_rings *x = container_of(t, struct xen_rings, timer);
+	const struct tap_xen_vbd nobody = { 0 };
 	int i = find(x, &x->breaking);
 
+	if (x->babbles) {
+		for (int n = 0; n < 100; n++)
+			x->broken(x->arg, &nobody, "nonsense");
+		loop_timer_set(x->loop, t, 10 * NS_PER_MS);
+		return;
+	}
 	if (i < 0)
 		return;
 	drop(x, (unsigned)i);
@@ -114,9 +123,11 @@ int xen_connect(struct xen_rings *x, const struct tap_xen_connect *c,
 		 c->queues, c->order, c->abi, c->flags, c->max_indirect,
 		 c->evtchn[0], c->ref[0][0], c->evtchn[c->queues - 1],
 		 c->ref[c->queues - 1][(1u << c->order) - 1]);
-	if (c->evtchn[0] == 777) {
+	if (c->evtchn[0] >= 775 && c->evtchn[0] <= 777) {
 		x->breaking = c->vbd;
-		loop_timer_set(x->loop, &x->timer, 300 * NS_PER_MS);
+		x->babbles = c->evtchn[0] == 775;
+		loop_timer_set(x->loop, &x->timer,
+			       c->evtchn[0] == 777 ? 300 * NS_PER_MS : 0);
 	}
 	return 0;
 }
