@@ -1,5 +1,5 @@
 # A file system that the guest makes, fills, leaves and finds again.
-# SHORT: 4.17
+# SHORT: 4.20
 needs_xen_ring
 tap-img create -q -f qcow2 "$T/a.qcow2" 32M || fail "create"
 guest

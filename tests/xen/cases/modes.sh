@@ -1,7 +1,7 @@
 # What the front end can ask for, by its parameters: ring of 1 to 16 pages, 1 and 2
 # queues, with persistent grants (which are mapped) and without (which are copied),
 # and indirect segments.
-# SHORT: 4.17
+# SHORT: 4.20
 # TIMEOUT: 1800
 needs_xen_ring
 truncate -s 8M "$T/a.img"

@@ -1,6 +1,7 @@
 # A configuration with disks as users write them for blktap, started by tap-xl with
 # the xl that is here: tap:aio:, tap:qcow2: with a colon in its path, tap:qcow:,
 # tap:vmdk:, file: and phy:, with options of ours; an ordinary shutdown leaves nothing.
+# SHORT: 4.17
 # TIMEOUT: 400
 needs_xen_ring
 truncate -s 8M "$T/a.img" "$T/c.img"

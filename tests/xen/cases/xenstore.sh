@@ -1,5 +1,6 @@
 # backend/tap by tap-ctl, to a running guest: verified I/O, online resize, the
 # daemon restarted under load, detach; no node but folders and no process is left.
+# SHORT: 4.17
 [ "$(tapdisk --features | grep -c '^xen')" = 1 ] || skip "built without Xen"
 truncate -s 8M "$T/a.img" "$T/b.img"
 start_ctl
