@@ -48,7 +48,6 @@ _Static_assert(TAPRING_MAX_QUEUES * sizeof(struct journal_pos) <= 4096, "positio
 struct journal_section {	/* in use */
 	struct journal *journal;
 	unsigned n;
-	struct journal_entry *alone;
 	unsigned queues;
 	struct journal_ring ring[];
 };
@@ -57,6 +56,7 @@ struct journal {
 	int fd;
 	char *mem;
 	struct table *table;
+	struct journal_entry *alone;
 	uint64_t stamp;
 	struct journal_section *used[JOURNAL_SECTIONS];
 };
@@ -64,6 +64,11 @@ struct journal {
 static size_t section_at(unsigned n)
 {
 	return TABLE_LEN + (size_t)n * SECTION_LEN;
+}
+
+static unsigned section_of(const struct journal *j, const struct journal_entry *e)
+{
+	return (unsigned)(((size_t)((const char *)e - j->mem) - TABLE_LEN) / SECTION_LEN);
 }
 
 static void row_clear(struct row *w)
@@ -170,7 +175,7 @@ static struct journal_section *section_new(struct journal *j, unsigned n,
 	for (unsigned q = 0; q < s->queues; q++) {
 		struct journal_ring *r = &s->ring[q];
 
-		r->alone = &s->alone;
+		r->alone = &j->alone;
 		r->given_up = &j->table->head.given_up;
 		r->pos = (struct journal_pos *)(void *)at + q;
 		r->entry = (struct journal_entry *)(void *)(at + 4096) +
@@ -367,6 +372,9 @@ void journal_put(struct journal_section *s, bool keep)
 	struct journal *j = s->journal;
 
 	j->used[s->n] = NULL;
+	/* Its front end may have been cut off with a suspect in hand. */
+	if (j->alone && section_of(j, j->alone) == s->n)
+		j->alone = NULL;
 	if (!keep)
 		give_back(j, s->n);
 	free(s);

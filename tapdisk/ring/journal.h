@@ -37,9 +37,9 @@
  * before any that were not.
  *
  * A request may be what has killed the process.  `attempts` is counted up before
- * a successor executes it; from the second on, one is executed at a time, so that
- * those around it are not suspected; after JOURNAL_ATTEMPTS it is answered with
- * an error.
+ * a successor executes it; from the second on, one is executed at a time, and nothing
+ * else is begun beside it, of any front end, so that those around it are not suspected;
+ * after JOURNAL_ATTEMPTS it is answered with an error.
  *
  * The file's contents are checked as if a stranger had written them (whoever owned
  * the predecessor did): a section that makes no sense is refused, none is fatal.
@@ -122,7 +122,7 @@ struct journal_pos {		/* in the file */
 struct journal_ring {
 	struct journal_pos *pos;
 	struct journal_entry *entry;
-	struct journal_entry **alone;	/* of the section: what is executed alone */
+	struct journal_entry **alone;	/* of the journal: what is executed alone */
 	uint32_t *given_up;		/* of the file */
 	uint64_t seq;			/* of the next request */
 	bool taken_up;

@@ -79,12 +79,18 @@ static bool again(const struct ring *r)
 	return r->journal && r->journal->next_again < r->journal->nr_again;
 }
 
+/* Nothing is taken beside a suspect, on any ring: else that would be blamed as well. */
+static bool held(const struct ring *r)
+{
+	return r->journal && *r->journal->alone;
+}
+
 /* What a predecessor had taken.  1 or 0, as ring_consume(). */
 static int consume_again(struct ring *r, const uint8_t **slot, unsigned *ticket)
 {
 	struct journal_ring *j = r->journal;
 
-	while (again(r) && !*j->alone) {
+	while (again(r)) {
 		unsigned k = j->again[j->next_again++];
 		struct journal_entry *e = &j->entry[k];
 
@@ -116,12 +122,10 @@ int ring_consume(struct ring *r, const uint8_t **slot, unsigned *ticket)
 	struct journal_ring *j = r->journal;
 	uint8_t *to = r->copy;
 
-	if (__builtin_expect(again(r), 0)) {
-		if (consume_again(r, slot, ticket))
-			return 1;
-		if (again(r))
-			return 0;	/* until what is executed alone has ended */
-	}
+	if (__builtin_expect(held(r), 0))
+		return 0;
+	if (__builtin_expect(again(r), 0) && consume_again(r, slot, ticket))
+		return 1;
 	if (r->cons == r->seen) {
 		uint32_t prod;
 
@@ -222,8 +226,8 @@ bool ring_push(struct ring *r)
 
 bool ring_waiting(const struct ring *r)
 {
-	if (again(r))
-		return !*r->journal->alone;
+	if (held(r) || again(r))
+		return !held(r);
 	return !r->broken && (r->cons != r->seen || ring_prod(r) != r->cons);
 }
 

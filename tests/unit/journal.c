@@ -404,6 +404,61 @@ static void suspects_are_executed_alone(void **state)
 	world_free(&w);
 }
 
+/* Two front ends: whose request it is that kills is not known either. */
+static void two_start(struct world *w, struct world *w2, bool resume)
+{
+	static const struct journal_key two = { "two" };
+	const char *why;
+
+	assert_int_equal(back_start(w, resume), 0);
+	assert_int_equal(journal_get(w->journal, JOURNAL_SHM, &two, &shape, resume,
+				     &w2->section, &why), 0);
+	ring_init(&w2->ring, shape.abi, shape.order, w2->im->page);
+	ring_journal(&w2->ring, w2->section, 0);
+	w2->held = 0;
+}
+
+static void suspects_of_two_are_executed_alone(void **state)
+{
+	struct world w = world_new(), w2 = world_new();
+
+	(void)state;
+	two_start(&w, &w2, false);
+	front_put(w.im, 1);
+	front_put(w2.im, 2);
+	back_take(&w, 1);
+	back_take(&w2, 1);
+	back_end(&w);
+	two_start(&w, &w2, true);
+	back_take(&w, 6);
+	back_take(&w2, 1);
+	assert_int_equal(w.held + w2.held, 2);
+	back_end(&w);
+	for (unsigned i = 0; i < 2; i++) {
+		two_start(&w, &w2, true);
+		back_take(&w, 6);
+		assert_int_equal(w.held, 1);
+		assert_false(ring_waiting(&w2.ring));
+		back_take(&w2, 6);
+		assert_int_equal(w2.held, 0);
+		if (i == 0) {		/* this one kills, and no other is blamed */
+			back_end(&w);
+			continue;
+		}
+		journal_put(w.section, true);	/* cut off */
+		assert_true(ring_waiting(&w2.ring));
+		back_take(&w2, 6);
+		assert_int_equal(w2.held, 1);
+		back_answer(&w2, 1);
+		back_take(&w2, 6);
+		assert_int_equal(w2.held, 1);	/* a new one */
+		back_end(&w);
+	}
+	w2.journal = NULL;
+	world_free(&w);
+	world_free(&w2);
+}
+
 static void a_page_that_lies_moves_nothing(void **state)
 {
 	static const uint32_t lies[] = { 0, 1, 3, 5, 1000, UINT32_MAX };
@@ -597,6 +652,7 @@ int main(void)
 		cmocka_unit_test(a_kill_at_any_instruction_is_not_noticed),
 		cmocka_unit_test(a_request_that_kills_is_answered_with_an_error),
 		cmocka_unit_test(suspects_are_executed_alone),
+		cmocka_unit_test(suspects_of_two_are_executed_alone),
 		cmocka_unit_test(a_page_that_lies_moves_nothing),
 		cmocka_unit_test(sections_are_given_and_given_back),
 		cmocka_unit_test(the_oldest_that_nobody_uses_makes_room),
