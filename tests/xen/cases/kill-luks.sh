@@ -2,8 +2,7 @@
 # The same on an encrypted qcow2 image: the successor has its key.
 # TIMEOUT: 2400
 . /lab/cases/kill.inc
-[ -e /disk/luks.qcow2 ] || skip "no qemu-img that makes encrypted images"
-cp /disk/luks.qcow2 "$T/a.qcow2"
+luks_image "$T/a.qcow2"
 printf 'a passphrase' >"$T/key"
 guest
 start_ctl

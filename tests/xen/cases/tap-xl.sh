@@ -10,25 +10,20 @@ dd if=/dev/urandom of=base/base.img bs=64k count=64 2>/dev/null
 tap-img create -q -f qcow2 "$T/b:1 2.qcow2" 8M &&
 	tap-img create -q -f qcow -b base/base.img -F raw f.qcow &&
 	tap-img create -q -f vmdk g.vmdk 8M || fail "tap-img"
-more=()
-if [ -e /disk/luks.qcow2 ]; then
-	cp /disk/luks.qcow2 h.qcow2
-	printf 'a passphrase' >key
-	more=("tap:qcow2:$T/h.qcow2,xvdh,w,key-file=$T/key")
-fi
+luks_image h.qcow2
+printf 'a passphrase' >key
 start_ctl_xl
 guest_config y "tap:aio:$T/a.img,xvda,w" "tap:qcow2:$T/b:1 2.qcow2,xvdb,w" \
 	"file:$T/c.img,xvdc,r" "phy:/dev/vdb,xvdd,w" \
 	"tap:qcow:$T/f.qcow,xvdf,w,backing=aio:$T/base/base.img" \
-	"tap:vmdk:$T/g.vmdk,xvdg,w,direct=off" "${more[@]}" >y.cfg
+	"tap:vmdk:$T/g.vmdk,xvdg,w,direct=off" \
+	"tap:qcow2:$T/h.qcow2,xvdh,w,key-file=$T/key" >y.cfg
 G=y
 create_guest y tap-xl create -q y.cfg
-must "disk xvda && disk xvdb && disk xvdc && disk xvdd && disk xvdf && disk xvdg"
+must "disk xvda && disk xvdb && disk xvdc && disk xvdd && disk xvdf && disk xvdg && disk xvdh"
 [ "$(must "md5sum </dev/xvdf" | cut -d' ' -f1)" = "$(md5sum <base/base.img | cut -d' ' -f1)" ] ||
 	fail "the backing file is not read"
-disks="a b d f g"
-[ ${#more[@]} = 0 ] || { must "disk xvdh"; disks="$disks h"; }
-for d in $disks; do must "guestio write /dev/xvd$d 7 && guestio verify /dev/xvd$d 7"; done
+for d in a b d f g h; do must "guestio write /dev/xvd$d 7 && guestio verify /dev/xvd$d 7"; done
 must "guestio refuse /dev/xvdc"
 [ "$(must "attr xvdd queue/physical_block_size")" = 4096 ] || fail "phy: sectors"
 must "guestio load /dev/xvdb 3 4"

@@ -92,6 +92,19 @@ create()
 	json=$(tap-ctl create -a "$@" --json) || fail "tap-ctl create -a $1"
 	MINOR=$(number minor "$json") PID=$(number pid "$json")
 }
+# luks_image FILE: qcow2, 8 MiB, its key is "a passphrase"; QEMU's own where the host has
+# it, else ours.
+luks_image()
+{
+	if [ -e /disk/luks.qcow2 ]; then
+		cp /disk/luks.qcow2 "$1"
+		return
+	fi
+	printf 'a passphrase' >"$T/luks.key"
+	tap-img create -q --object "secret,id=k,file=$T/luks.key" -f qcow2 \
+		-o encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time=10 \
+		"$1" 8M || fail "tap-img create: no encrypted image"
+}
 number() { echo "$2" | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\([0-9]*\).*/\1/p"; }
 
 # --- guests -----------------------------------------------------------------

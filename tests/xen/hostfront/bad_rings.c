@@ -82,9 +82,37 @@ static void others_half(struct front *f)
 	front_leave(f);
 }
 
+/* Before it is told that it is connected: once, and not again by itself. */
+static void too_early(struct front *f)
+{
+	const struct setup s = one_ring(NATIVE);
+	int state;
+
+	doing("a producer that is nowhere before 3");
+	front_reset(f);
+	front_make(f, &s);
+	__atomic_store_n(&f->q[0].s->req_prod, 1000, __ATOMIC_RELEASE);
+	front_tell(f);
+	front_set(f, "state", "3");
+	state = front_await(f, CONNECTED | CLOSED, 30000);
+	sleep_ms(STOP_MS);
+	if (front_back_state(f) != state)
+		die("the back end goes on from state %d to %d", state,
+		    front_back_state(f));
+	if (state == 4) {	/* it was told first */
+		front_set(f, "state", "4");
+		must_be_stopped(f);
+		front_leave(f);
+	} else {
+		front_set(f, "state", "6");
+		front_drop(f);
+	}
+}
+
 void bad_indices(struct front *f, enum abi abi)
 {
 	far_away(f, abi);
+	too_early(f);
 	others_half(f);
 }
 
