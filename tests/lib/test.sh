@@ -260,7 +260,8 @@ _unmounted() { umount "$1" 2>/dev/null; }	# who was killed may still be there
 
 # fds PID: how many descriptors it has open.
 fds() { find "/proc/$1/fd" -mindepth 1 2>/dev/null | wc -l; }
-# fds_at_rest PID: the same, when it has noticed that its last clients have left.
+# fds_at_rest PID: the same, when it has noticed that its last clients have left.  (One
+# that does not sleep has something to do yet, and does not get round to it.)
 fds_at_rest()
 {
 	local n i=0 same=0
@@ -268,10 +269,11 @@ fds_at_rest()
 	while [ $same -lt 5 ] && [ $i -lt 200 ]; do
 		sleep 0.1
 		i=$((i + 1)) same=$((same + 1))
-		[ "$(fds "$1")" = "$n" ] || { same=0; n=$(fds "$1"); }
+		[ "$(fds "$1")" = "$n" ] && asleep "$1" || { same=0; n=$(fds "$1"); }
 	done
 	echo "$n"
 }
+asleep() { ! grep -qs '^State:[[:space:]]*[^S[:space:]]' "/proc/$1"/task/*/status; }
 # in_flight MINOR: it works on a request.
 in_flight() { tap-ctl stats -m "$1" | jq -e '.inflight > 0' >/dev/null; }
 
