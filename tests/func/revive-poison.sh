@@ -21,7 +21,7 @@ in_hand() { [ "$(tap-ctl stats -m "$MINOR" | jq '.clients[0].inflight')" = "$1" 
 # poison REQUESTS DEATHS: the first tapdisk dies with all in hand; sets CLIENT
 poison()
 {
-	create "delay:ms=8000,op=write|aio:$T/a.img"
+	create "delay:ms=15000,op=write|aio:$T/a.img"
 	for i in $(seq "$1"); do
 		echo "aio_write -P $i $((i - 1))M 4k"
 	done >"$T/cmd"

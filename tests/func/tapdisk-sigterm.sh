@@ -15,7 +15,7 @@ taken() { (((0x$(awk '/^ShdPnd/ { print $2 }' "/proc/$1/status") & 0x4000) == 0)
 pausing() { [ "$(disk_state 0)" = pausing ]; }
 
 for during in nothing pause end; do
-	create "delay:ms=6000,op=write|aio:$T/a.img"
+	create "delay:ms=12000,op=write|aio:$T/a.img"
 	pid=$(tapdisk_pids)
 	tap-io -m 0 -c 'write -P 7 0 4k' >"$T/out" 2>&1 &
 	writer=$!
@@ -58,7 +58,7 @@ for daemon in another none; do
 done
 
 # What it had in hand is not lost with it.  (Busy machines have time for both signals.)
-create "delay:ms=6000,op=write|aio:$T/a.img"
+create "delay:ms=12000,op=write|aio:$T/a.img"
 tap-io -m "$MINOR" -c 'write -P 9 0 4k' >"$T/out" 2>&1 &
 writer=$!
 wait_for 15 in_flight "$MINOR" || fail "it does not write: $(cat "$T/out")"
