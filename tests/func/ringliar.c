@@ -205,14 +205,14 @@ static int verdict(struct raw *r)
 	return s.status;
 }
 
-/* Has the server hung up, within 3 s? */
+/* Has the server hung up, and not only since the time for a hello is over, 5 s? */
 static bool cut_off(struct raw *r)
 {
 	struct pollfd p = { .fd = r->sock, .events = POLLIN };
 	struct moment begun = moment();
 	char buf[256];
 
-	while (!slower(&begun, 3))
+	while (!slower(&begun, 4))
 		if (poll(&p, 1, 100) == 1 &&
 		    recv(r->sock, buf, sizeof(buf), 0) <= 0)
 			return true;
