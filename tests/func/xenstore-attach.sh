@@ -14,6 +14,9 @@ xenstore-write /local/domain/7/name guest7 /local/domain/0/name Domain-0 \
 wait_for 5 logged "xenstore: connected" || fail "not connected"
 before=$(nodes)
 device 7 51712
+# asks PID: a tap-ctl that has sent its question: it sleeps, and has a socket.
+asks() { find "/proc/$1/fd" -lname 'socket:*' 2>/dev/null | grep -q . && asleep "$1"; }
+await_asks() { wait_for 10 asks "$1" || fail "it asks nothing: $2"; }
 
 # --- what cannot be leaves nothing, and says why.
 refuse 2 tap-ctl xen-attach nobody xvda "tap:aio:$T/a.img"
@@ -132,7 +135,7 @@ start_xen_ctl
 connected() { [ "$(log_count "xenstore: connected")" = 2 ]; }
 wait_for 5 connected || fail "not connected"
 tap-ctl xen-detach 7 xvda & detach=$!
-sleep 0.5
+await_asks $detach xen-detach
 kill -CONT $XS_PID
 wait $detach || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
@@ -158,14 +161,16 @@ stop_ctl
 # --- a shutdown that comes while the guest is looked for: nothing is opened any more.
 start_xen_ctl
 await_log "xenstore: connected"
-create "delay:ms=4000,op=write|aio:$T/b b:c.img"
+create "delay:ms=12000,op=write|aio:$T/b b:c.img"
 tap-io -m "$MINOR" -c 'write 0 4k' >/dev/null 2>&1 & own $!
-sleep 0.5
+wait_for 5 in_flight "$MINOR" || fail "it does not write"
 kill -STOP $XS_PID
 tap-ctl xen-attach 7 xvda "tap:aio:$T/a.img" >/dev/null 2>"$T/late" & attach=$!
-sleep 0.5
+await_asks $attach xen-attach
+ends=$(log_count "shutdown: closing")
 tap-ctl shutdown & shutdown=$!
-sleep 0.5
+closing() { [ "$(log_count "shutdown: closing")" -gt "$ends" ]; }
+wait_for 5 closing || fail "no shutdown"
 kill -CONT $XS_PID
 wait $attach && fail "attached by a daemon that shuts down"
 grep -q "shutting down" "$T/late" || fail "$(cat "$T/late")"
