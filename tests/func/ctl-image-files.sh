@@ -42,7 +42,7 @@ yes()
 	echo "$1" >"$T/modes/$N"
 	shift
 	[ $# -gt 0 ] || set -- -a "qcow2:$I/a"
-	timeout 100 tap-ctl create "$@" >/dev/null || fail "refused: $(cat "$T/modes/$N")"
+	timeout 400 tap-ctl create -t 300 "$@" >/dev/null || fail "refused: $(cat "$T/modes/$N")"
 	[ -n "${HOLD:-}" ] || destroy "$N"
 }
 
@@ -76,7 +76,7 @@ fi
 # Two hundred images of a thousand extents fit, and there is an end to it.
 yes "ask:$I/b times:1500"
 echo "ask:$I/b times:5000" >"$T/modes/$N"
-refuse any timeout 200 tap-ctl create -a "qcow2:$I/a"	# thousands of opens
+refuse any timeout 400 tap-ctl create -t 300 -a "qcow2:$I/a"	# thousands of opens
 wait_for 5 grep -q 'too many files' "$T/ctl.log" || fail "no end to files: $ERR"
 sleep 0.3
 
