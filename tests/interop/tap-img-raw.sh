@@ -93,7 +93,7 @@ tap-img convert -p -f raw a.img c.img >p.out || fail "convert -p"
 grep -q '(100.00/100%)' p.out || fail "no progress: $(cat p.out)"
 
 # SIGUSR1 asks how far it is, once it takes it and has begun.
-tap-img convert -m 1 -f "delay:op=read,ms=600|aio" a.img c.img >p.out &
+tap-img convert -m 1 -f "delay:op=read,ms=1500|aio" a.img c.img >p.out &
 pid=$!
 own $pid
 hears() { (((0x$(awk '/^SigBlk/ { print $2 }' "/proc/$pid/status") & 0x200) != 0)); }
