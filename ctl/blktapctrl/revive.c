@@ -245,6 +245,7 @@ bool revive_begin(struct vdisk *vd, const char *how)
 	uint64_t pause;
 	bool last;
 
+	loop_timer_clear(&r->timer);	/* of the one that has died */
 	if (!may(vd))
 		return false;
 	pause = r->trouble ? count_trouble(vd, &last) : count_death(vd, &last);

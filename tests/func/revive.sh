@@ -213,6 +213,11 @@ for p in '' "-t aio -f $T/raw.img" "-p $PID"; do
 done
 rm "$T/broken"
 refuse 16 tap-ctl create -a "aio:$T/raw.img"	# its lock stays, as ever
+# Nor is another tried when the time is over in which the last one had to take over, 10 s.
+before=$(tapdisk_pids)
+sleep 11
+[ "$(tapdisk_pids)" = "$before" ] && is "$MINOR" dead ||
+	fail "tried again: $(tap-ctl list); $(tapdisk_pids), before: $before"
 destroy "$MINOR"
 # What waits for one that is being replaced can be cut short.
 create "aio:$T/raw.img"
