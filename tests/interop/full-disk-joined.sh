@@ -43,7 +43,7 @@ if not 0 < err.count(0) < count:
     sys.exit("all alike")
 PY
 
-writes() { timeout 120 "$PY" "$T/writes.py" "$@" || fail "$*"; }
+writes() { timeout 400 "$PY" "$T/writes.py" "$@" || fail "$*"; }
 
 # A limit within a page: what ends before it is written, what it cuts is not.
 end=$(((40 << 20) + 2048))
