@@ -148,9 +148,9 @@ enum tap_open_flag {
 						 * TAP_FD_KEY belong to it; of
 						 * HELLO_RSP: how many it has */
 	TAP_VERB_FORCE		= 1u << 8,	/* close: do not wait for the guest */
-	TAP_VERB_XENBUS		= 1u << 9,	/* open: the text's first line is the
-						 * node (XENBUS_PATH) whose params
-						 * and mode count */
+	TAP_VERB_XENBUS		= 1u << 9,	/* open, create: the text's first line
+						 * is the node (XENBUS_PATH) whose
+						 * params and mode count */
 };
 
 #define TAP_OPEN_KEYS_SHIFT 16

@@ -336,11 +336,6 @@ static void marker_write(int n, const char *text)
 		close(fd);
 }
 
-void names_marker_settle(int n)
-{
-	marker_write(n, "");
-}
-
 static void xen_text(const char *node, char *text, size_t len)
 {
 	snprintf(text, len, XEN "%s\n", node);
@@ -351,6 +346,14 @@ void names_marker_xen(int n, const char *node)
 	char text[MARKER_MAX];
 
 	xen_text(node, text, sizeof(text));
+	marker_write(n, text);
+}
+
+void names_marker_creating_xen(int n, const char *node)
+{
+	char text[MARKER_MAX];
+
+	snprintf(text, sizeof(text), CREATING XEN "%s\n", node);
 	marker_write(n, text);
 }
 
@@ -367,27 +370,46 @@ static void marker_read(int n, char text[MARKER_MAX])
 		close(fd);
 }
 
+static bool starts_with(const char *text, const char *with)
+{
+	return !strncmp(text, with, strlen(with));
+}
+
 bool names_marker_creating(int n)
 {
 	char text[MARKER_MAX];
 
 	marker_read(n, text);
-	return !strcmp(text, CREATING);
+	return starts_with(text, CREATING);
 }
 
-bool names_marker_is_xen(int n)
+void names_marker_settle(int n)
 {
 	char text[MARKER_MAX];
 
 	marker_read(n, text);
-	return !strncmp(text, XEN, strlen(XEN));
+	marker_write(n, starts_with(text, CREATING) ? text + strlen(CREATING) : "");
+}
+
+bool names_marker_node(int n, char node[NAMES_NODE_MAX])
+{
+	char text[MARKER_MAX];
+	size_t len;
+
+	marker_read(n, text);
+	if (!starts_with(text, XEN))
+		return false;
+	len = strcspn(text + strlen(XEN), "\n");
+	if (len >= NAMES_NODE_MAX)
+		return false;
+	memcpy(node, text + strlen(XEN), len);
+	node[len] = '\0';
+	return true;
 }
 
 bool names_marker_is_of(int n, const char *node)
 {
-	char text[MARKER_MAX], want[MARKER_MAX];
+	char is[NAMES_NODE_MAX];
 
-	marker_read(n, text);
-	xen_text(node, want, sizeof(want));
-	return !strcmp(text, want);
+	return names_marker_node(n, is) && !strcmp(is, node);
 }

@@ -59,10 +59,13 @@ int names_store_fill(enum run_name what, int n, uint64_t bytes);
 int names_marker_make(int n, bool creating);	/* -EEXIST, -errno */
 void names_marker_settle(int n);		/* no longer `creating` */
 bool names_marker_creating(int n);
-/* "xen" and a guest's device ("tap/3/51712") when that has it: nobody else needs it, and
- * no other device takes it for its own. */
+/* "xen" and a guest's device ("tap/3/51712") when that has it, or when it is `creating`
+ * for that: nobody else needs it, and no other device takes it for its own. */
+#define NAMES_NODE_MAX 32
 void names_marker_xen(int n, const char *node);
-bool names_marker_is_xen(int n);
+void names_marker_creating_xen(int n, const char *node);
+/* False: it is none's. */
+bool names_marker_node(int n, char node[NAMES_NODE_MAX]);
 bool names_marker_is_of(int n, const char *node);
 
 /* Calls fn for each name in RUNDIR of a kind that has a number. */

@@ -22,6 +22,7 @@
 #include "base/list.h"
 #include "keys.h"
 #include "loop/loop.h"
+#include "names.h"
 #include "tap_proto.h"
 
 struct client;
@@ -70,6 +71,7 @@ struct op {
 	uint64_t size;
 	uint64_t patience_ns;	/* for open, close, pause */
 	char *text;		/* spec */
+	char node[NAMES_NODE_MAX];		/* of the guest's device that it is for; or "" */
 	struct key_fds keys;	/* for it */
 
 	unsigned step;

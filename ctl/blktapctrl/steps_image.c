@@ -11,6 +11,7 @@
 #include "names.h"
 #include "policy.h"
 #include "vdisk.h"
+#include "xen/xen.h"
 
 #define M(s) (1u << VD_##s)
 #define OPEN_FLAGS ((uint32_t)(TAP_OPEN_RDONLY | TAP_OPEN_NO_DIRECT))
@@ -77,6 +78,11 @@ void step_open(struct op *op)
 
 	if (!step_state(op, M(CLOSED)))
 		return;
+	/* Before it is open: a daemon after us shall know as well.  (A create's says it.) */
+	if (*op->node && op->kind == &op_open) {
+		names_marker_xen(vd->minor, op->node);
+		xen_disk_opened(vd->minor);
+	}
 	strcpy(vd->new_spec, op->text);
 	vd->new_flags = op->flags & OPEN_FLAGS;
 	open_call(op, TAP_PARAMS, vd->new_spec, VD_OPENING);

@@ -77,6 +77,8 @@ static void take_minor(struct op *op)
 		return;
 	}
 	vd->created = true;
+	if (*op->node)
+		names_marker_creating_xen(n, op->node);
 	minor_bind(n, vd);
 	op_take(op, vd);
 	op_done(op, 0, " ");
@@ -160,6 +162,8 @@ static void named(struct op *op)
 static void settled(struct op *op)
 {
 	names_marker_settle(op->vd->minor);
+	if (*op->node)
+		xen_disk_opened(op->vd->minor);
 	op_done(op, 0, " ");
 }
 

@@ -120,14 +120,6 @@ static void begin(struct request *r, struct vdisk *vd)
 
 /* --- the verbs --- */
 
-static void do_new(struct request *r)
-{
-	if (ctl.leaving)
-		refuse(r, -ESHUTDOWN, "the daemon is shutting down");
-	else
-		begin(r, NULL);
-}
-
 static void do_op(struct request *r)
 {
 	struct vdisk *vd = find(r);
@@ -136,29 +128,36 @@ static void do_op(struct request *r)
 		begin(r, vd);
 }
 
-/* An open that waits for what xenstore says of it. */
+/* An open or create that waits for what xenstore says of it. */
 struct node_open {
+	const struct verb *verb;
 	struct ask ask;
 	struct key_fds keys;
 	struct tap_verb v;
 };
 
-static void node_open_begin(void *arg, const char *spec, uint32_t flags)
+static void node_open_begin(void *arg, const char *spec, uint32_t flags,
+			    const char *of)
 {
 	struct node_open *n = arg;
-	struct vdisk *vd = minor_disk(n->v.minor);
+	bool opens = n->verb->type == TAP_CTL_OPEN;
+	struct vdisk *vd = opens ? minor_disk(n->v.minor) : NULL;
 	struct op *op;
 
 	n->v.flags = flags;
-	if (!vd || (n->v.pid >= 0 && vd != vdisk_by_pid(n->v.pid)))
+	if (opens && (!vd || (n->v.pid >= 0 && vd != vdisk_by_pid(n->v.pid))))
 		ask_fail(&n->ask, -ENODEV, "disk %d: cannot open %.256s: there is no "
 			 "such disk", n->v.minor, spec);
+	else if (!opens && ctl.leaving)
+		ask_fail(&n->ask, -ESHUTDOWN, "cannot create: the daemon is shutting "
+			 "down");
 	else if (policy_spec(spec))
-		ask_fail(&n->ask, -EINVAL, "disk %d: cannot open: '%.256s' is not "
-			 "TYPE:/path", n->v.minor, spec);
-	else if (!(op = op_new(&op_open, &n->v, spec)))
+		ask_fail(&n->ask, -EINVAL, "cannot %s: '%.256s' is not TYPE:/path",
+			 n->verb->act, spec);
+	else if (!(op = op_new(n->verb->kind, &n->v, spec)))
 		ask_fail(&n->ask, -ENOMEM, "%s", strerror(ENOMEM));
-	else if (key_fds_move(&op->keys, &n->keys), op_start(op, vd)) {
+	else if (key_fds_move(&op->keys, &n->keys), strcpy(op->node, of),
+		 op_start(op, vd)) {
 		op_free(op);
 		ask_fail(&n->ask, -EBUSY, "disk %d: cannot open: too much waits for it "
 			 "already", n->v.minor);
@@ -170,24 +169,39 @@ static void node_open_begin(void *arg, const char *spec, uint32_t flags)
 	free(n);
 }
 
-static void do_open(struct request *r)
+/* For a hotplug script; vd NULL: it makes its own. */
+static void begin_by_node(struct request *r, struct vdisk *vd)
 {
-	struct vdisk *vd = find(r);
-	struct node_open *n;
+	struct node_open *n = r->node ? calloc(1, sizeof(*n)) : NULL;
 
-	if (!vd)
-		return;
-	n = r->node ? calloc(1, sizeof(*n)) : NULL;
 	if (!n) {
 		begin(r, vd);
 		return;
 	}
+	n->verb = r->verb;
 	n->v = r->v;
-	n->v.minor = vd->minor;
+	if (vd)
+		n->v.minor = vd->minor;
 	key_fds_move(&n->keys, client_keys(r->client));
 	ask_init(&n->ask, r->client, r->id, r->verb->type);
 	xen_node_ask(r->node, r->text, r->v.flags & ~(uint32_t)TAP_VERB_XENBUS,
 		     node_open_begin, n);
+}
+
+static void do_open(struct request *r)
+{
+	struct vdisk *vd = find(r);
+
+	if (vd)
+		begin_by_node(r, vd);
+}
+
+static void do_new(struct request *r)
+{
+	if (ctl.leaving)
+		refuse(r, -ESHUTDOWN, "the daemon is shutting down");
+	else
+		begin_by_node(r, NULL);
 }
 
 /* The minor is what it shall get. */
@@ -357,7 +371,8 @@ static bool parse(struct request *r, const struct msg *m)
 	memcpy(&r->v, m->body, sizeof(r->v));
 	if (r->v.timeout > TIMEOUT_MAX)
 		r->v.timeout = TIMEOUT_MAX;
-	if (v->type == TAP_CTL_OPEN && (r->v.flags & TAP_VERB_XENBUS)) {
+	if ((v->type == TAP_CTL_OPEN || v->type == TAP_CTL_CREATE) &&
+	    (r->v.flags & TAP_VERB_XENBUS)) {
 		char *nl = strchr(r->text, '\n');
 
 		if (!nl || nl - r->text >= (ptrdiff_t)sizeof(node)) {

@@ -70,6 +70,8 @@ int run_create(struct call *c)
 	int err = image_text(c, text);
 
 	if (!err)
+		image_by_script(c, text);
+	if (!err)
 		err = make(c, text, &k);
 	if (err)
 		return err;

@@ -1,5 +1,6 @@
 /* image.c - an image and what is below it, as the command line names them. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tap-ctl.h"
@@ -48,4 +49,21 @@ int image_text_of(const struct call *c, const char *image, char *text)
 	if (!err)
 		text[len] = '\0';
 	return err;
+}
+
+/* A node's path is short; one that is not is none of xenstore's. */
+#define NODE_MAX 200
+
+void image_by_script(struct call *c, char *text)
+{
+	const char *node = getenv("XENBUS_PATH");
+	size_t len = node ? strlen(node) : 0;
+
+	if ((c->verb->ask != TAP_CTL_OPEN && c->verb->ask != TAP_CTL_CREATE) || !len ||
+	    len > NODE_MAX || strchr(node, '\n') || strlen(text) + len + 1 > TAP_TEXT_MAX)
+		return;
+	memmove(text + len + 1, text, strlen(text) + 1);
+	memcpy(text, node, len);
+	text[len] = '\n';
+	c->node = node;
 }

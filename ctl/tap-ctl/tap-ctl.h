@@ -68,7 +68,7 @@ struct call {
 	int32_t pid, minor;	/* -1: not given */
 	uint32_t timeout;	/* seconds, 0: not given */
 	uint32_t patience;	/* seconds that an answer may take */
-	const char *node;	/* open: XENBUS_PATH of a hotplug script, or NULL */
+	const char *node;	/* open, create: XENBUS_PATH of a hotplug script, or NULL */
 	bool json;
 	bool quiet;		/* failures are expected: say nothing */
 };
@@ -92,6 +92,9 @@ int ask_each(const struct call *c, const int32_t *minor, unsigned n, each_fn *fn
 int image_text(const struct call *c, char *text);
 /* The same of another image than -a's. */
 int image_text_of(const struct call *c, const char *image, char *text);
+/* An open or create by a hotplug script: its node before that text.  The daemon reads in
+ * it what the script does not pass on, and closes the disk when nobody needs it. */
+void image_by_script(struct call *c, char *text);
 
 /* keys.c */
 struct keys;

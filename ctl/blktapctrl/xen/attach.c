@@ -251,7 +251,6 @@ static void written(struct store_job *j)
 static void opened(struct op *op)
 {
 	struct request *r = NULL;
-	char node[DEV_NODE_MAX];
 
 	list_for_each(e, &attaching)
 		if (container_of(e, struct request, link)->op == op)
@@ -265,8 +264,6 @@ static void opened(struct op *op)
 	}
 	r->minor = op->minor;
 	r->pid = op->vd->pid;
-	snprintf(node, sizeof(node), "tap/%u/%u", r->domid, r->devid);
-	names_marker_xen(r->minor, node);
 	r->spec[strcspn(r->spec, "\n")] = '\0';
 	r->job.run = write_run;
 	r->job.done = written;
@@ -290,6 +287,7 @@ static void found(struct store_job *j)
 	r->op = op_new(&op_create, &v, r->spec);
 	ASSERT(r->op);
 	key_fds_move(&r->op->keys, &r->keys);
+	snprintf(r->op->node, sizeof(r->op->node), "tap/%u/%u", r->domid, r->devid);
 	r->op->ended = opened;
 	op_start(r->op, NULL);
 }

@@ -95,6 +95,7 @@ void xen_check_back(const struct xen_reader *r, struct xen_back *b)
 	b->scripted = s && *s;
 	b->ours = b->scripted && is_our_script(s);
 	s = get(r, "hotplug-status");
+	b->answered = s && *s;
 	b->hotplug = s && !strcmp(s, "connected");
 	parse_device_path(get(r, "physical-device-path"), b);
 	if (b->minor < 0) {

@@ -38,6 +38,7 @@ struct xen_back {
 	bool ours;		/* its script is one of ours, or block-tap */
 	bool scripted;		/* a script makes it */
 	bool hotplug;		/* and has said that it is connected */
+	bool answered;		/* or anything at all */
 	int minor;		/* by the script; -1 */
 	int pid;		/* likewise */
 	int own;		/* the minor that we opened for it; -1 */

@@ -102,6 +102,24 @@ struct xen_dev *dev_find(enum xen_kind kind, uint32_t domid, uint32_t devid)
 	return NULL;
 }
 
+bool dev_of_node(const char *node, struct xen_dev **d)
+{
+	char kind[8], again[DEV_NODE_MAX];
+	unsigned domid, devid;
+
+	if (sscanf(node, "%7[^/]/%u/%u", kind, &domid, &devid) != 3)
+		return false;
+	snprintf(again, sizeof(again), "%s/%u/%u", kind, domid, devid);
+	for (int k = 0; k < XK_KINDS; k++)
+		if (!strcmp(kind, xen_kind_text((enum xen_kind)k)) &&
+		    !strcmp(node, again) && (k != XK_VBD || xen_vbd_too)) {
+			if (d)
+				*d = dev_find((enum xen_kind)k, domid, devid);
+			return true;
+		}
+	return false;
+}
+
 struct xen_dev *dev_new(enum xen_kind kind, uint32_t domid, uint32_t devid)
 {
 	struct xen_dev *d = calloc(1, sizeof(*d));

@@ -112,6 +112,9 @@ extern bool xen_vbd_too;
 
 /* dev.c */
 struct xen_dev *dev_find(enum xen_kind kind, uint32_t domid, uint32_t devid);
+/* Can the device of that node ("tap/3/51712") be known to us?  *d: it, or NULL; d may be
+ * NULL. */
+bool dev_of_node(const char *node, struct xen_dev **d);
 struct xen_dev *dev_new(enum xen_kind kind, uint32_t domid, uint32_t devid);
 void dev_touch(struct xen_dev *d);	/* something has changed: look */
 void dev_step(struct xen_dev *d);	/* do what is to be done */

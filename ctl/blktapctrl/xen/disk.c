@@ -6,8 +6,9 @@
  * reads it.
  *
  * A script's disk is its own to close.  libxl does not run the script when
- * something took too long, so a disk that a node of block-tap or block-blktap
- * referred to, and none does any more for some seconds, is closed here too.
+ * something took too long, or kills it; so a disk that was opened for a node of block-tap
+ * or block-blktap, or that one referred to, is closed here too when none has referred to
+ * it for some seconds, and that node has no script at work any more.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,8 +24,10 @@
 #include "steps.h"
 #include "vdisk.h"
 #include "xen/dev.h"
+#include "xen/xen.h"
 
 #define ORPHAN_NS (5 * NS_PER_S)
+#define ORPHAN_DOUBLES 4
 #define DROP_AGAIN_NS (2 * NS_PER_S)
 
 /* An empty drive is one whose every request fails; as large as what was in it last, or
@@ -129,7 +132,6 @@ static void open_ended(struct op *op)
 	d->minor = op->minor;
 	d->own = true;
 	d->told = false;
-	mark(d);
 	dev_touch(d);
 }
 
@@ -178,6 +180,7 @@ static void open_own(struct xen_dev *d)
 	v.minor = former_minor(d);
 	op = op_new(&op_create, &v, spec);
 	ASSERT(op);
+	dev_node(d, op->node);
 	op->ended = open_ended;
 	d->op = op;
 	op_start(op, NULL);
@@ -351,21 +354,61 @@ bool disk_change_medium(struct xen_dev *d)
 /* --- orphans --- */
 
 struct orphan {
+	struct list link;
 	struct loop_timer timer;
 	int minor;
-	pid_t pid;	/* that served it: the minor may be another's by now */
+	struct op *op;		/* closing it */
+	unsigned tries;		/* that have failed */
 };
+
+static struct list orphans = LIST_INIT(orphans);
+
+static void orphan_free(struct orphan *o)
+{
+	list_del(&o->link);
+	loop_timer_clear(&o->timer);
+	free(o);
+}
+
+/* Twice as long each time that it could not be closed. */
+static void orphan_later(struct orphan *o)
+{
+	loop_timer_set(ctl.loop, &o->timer, ORPHAN_NS << o->tries);
+}
+
+static void orphan_failed(struct orphan *o)
+{
+	if (o->tries < ORPHAN_DOUBLES)
+		o->tries++;
+	orphan_later(o);
+}
+
+/* A device stands on it: the end of that looks again. */
+static bool stood_on(int minor)
+{
+	list_for_each(e, &xen_devs)
+		if (container_of(e, struct xen_dev, link)->minor == minor)
+			return true;
+	return false;
+}
 
 static bool referred_to(int minor)
 {
 	list_for_each(e, &xen_devs) {
 		const struct xen_dev *d = container_of(e, struct xen_dev, link);
 
-		if (d->minor == minor || d->back.minor == minor ||
-		    d->back.own == minor)
+		if (d->back.minor == minor || d->back.own == minor)
 			return true;
 	}
 	return false;
+}
+
+/* Its script, which may be slow, is still to name it.  (Where the node is gone, the device
+ * goes soon, and another may have the node.) */
+static bool on_its_way(const struct xen_dev *d)
+{
+	return !d->back.exists ||
+	       (d->back.ours && d->back.online && !d->back.answered);
 }
 
 /* Do we know what all nodes say? */
@@ -377,39 +420,77 @@ static bool all_seen(void)
 	return store_is_up() && watch_scanned();
 }
 
+static void orphan_ended(struct op *op)
+{
+	list_for_each(e, &orphans) {
+		struct orphan *o = container_of(e, struct orphan, link);
+
+		if (o->op != op)
+			continue;
+		o->op = NULL;
+		if (op->err)
+			orphan_failed(o);
+		else
+			orphan_free(o);
+		return;
+	}
+}
+
 static void orphan_due(struct loop_timer *t)
 {
 	struct orphan *o = container_of(t, struct orphan, timer);
 	struct vdisk *vd = minor_disk(o->minor);
+	char node[DEV_NODE_MAX];
+	struct xen_dev *d;
 
-	if (!all_seen()) {
-		loop_timer_set(ctl.loop, t, ORPHAN_NS);
+	/* The minor may be another's by now; and what is not watched is not known. */
+	if (!vd || !names_marker_node(o->minor, node) || !dev_of_node(node, &d) ||
+	    stood_on(o->minor)) {
+		orphan_free(o);
 		return;
 	}
-	if (vd && vd == vdisk_by_pid(o->pid) && !referred_to(o->minor)) {
+	if (!all_seen() || referred_to(o->minor) || (d && on_its_way(d))) {
+		o->tries = 0;
+		orphan_later(o);
+		return;
+	}
+	if (!o->tries)
 		log_warn("%s: no node of xenstore refers to it any more: closing it",
 			 vdisk_name(vd));
-		op_begin(&op_destroy, vd, "", NULL);
-	}
-	free(o);
+	o->op = op_begin(&op_destroy, vd, "", orphan_ended);
+	if (!o->op)
+		orphan_failed(o);
 }
 
 void disk_orphan(int minor)
 {
-	const struct vdisk *vd = minor_disk(minor);
-	struct orphan *o = vd && names_marker_is_xen(minor) ? calloc(1, sizeof(*o)) :
-							       NULL;
+	char node[NAMES_NODE_MAX];
+	struct orphan *o = NULL;
 
-	if (!o)		/* it has gone: another's has no such marker */
-		return;
-	o->minor = minor;
-	o->pid = vd->pid;
-	loop_timer_init(&o->timer, orphan_due);
-	loop_timer_set(ctl.loop, &o->timer, ORPHAN_NS);
+	if (!minor_disk(minor) || !names_marker_node(minor, node))
+		return;		/* it has gone: another's has no such marker */
+	list_for_each(e, &orphans)
+		if (container_of(e, struct orphan, link)->minor == minor)
+			o = container_of(e, struct orphan, link);
+	if (!o) {
+		o = calloc(1, sizeof(*o));
+		if (!o)
+			return;
+		o->minor = minor;
+		loop_timer_init(&o->timer, orphan_due);
+		list_add(&orphans, &o->link);
+	}
+	if (!o->op)
+		orphan_later(o);
 }
 
 void disk_orphans(void)
 {
 	for (int n = 0; n < TAP_MINOR_MAX; n++)
 		disk_orphan(n);
+}
+
+void xen_disk_opened(int minor)
+{
+	disk_orphan(minor);
 }

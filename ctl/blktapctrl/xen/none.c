@@ -18,6 +18,11 @@ void xen_disk_changed(const struct vdisk *vd)
 	(void)vd;
 }
 
+void xen_disk_opened(int minor)
+{
+	(void)minor;
+}
+
 void xen_disk_gone(const struct vdisk *vd)
 {
 	(void)vd;
@@ -74,9 +79,8 @@ void xen_list(struct ask *a)
 }
 
 void xen_node_ask(const char *node, const char *spec, uint32_t flags,
-		  void (*then)(void *arg, const char *spec, uint32_t flags),
-		  void *arg)
+		  xen_node_then *then, void *arg)
 {
 	(void)node;
-	then(arg, spec, flags);
+	then(arg, spec, flags, "");
 }

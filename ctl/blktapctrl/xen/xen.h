@@ -27,6 +27,9 @@ int xen_start(enum xen_use use, bool vbd);
 
 /* A disk was opened, closed, resized, ...: who stands on it looks again. */
 void xen_disk_changed(const struct vdisk *vd);
+/* Its marker names a guest's device: it is closed if that is not, or does not come, to
+ * stand on it. */
+void xen_disk_opened(int minor);
 /* It is no minor's disk any more: the next of that minor is another. */
 void xen_disk_gone(const struct vdisk *vd);
 /* Its tapdisk has been replaced, and serves no ring yet. */
@@ -46,11 +49,12 @@ void xen_attach(struct ask *a, const struct tap_verb *v, const char *text,
 void xen_detach(struct ask *a, const struct tap_verb *v, const char *text);
 void xen_list(struct ask *a);
 
-/* tap-ctl open on behalf of a hotplug script: the node (XENBUS_PATH) may say more
- * than the script does.  then() runs with what is to be opened, once, perhaps at
- * once; spec and rdonly as they were if nothing can be asked. */
+/* tap-ctl open or create on behalf of a hotplug script: the node (XENBUS_PATH) may say
+ * more than the script does.  then() runs with what is to be opened, once, perhaps at
+ * once; spec and flags as they were if nothing can be asked.  of: the device that it is
+ * opened for, as markers name it ("vbd3/3/51712"), if its script is one of ours; or "". */
+typedef void xen_node_then(void *arg, const char *spec, uint32_t flags, const char *of);
 void xen_node_ask(const char *node, const char *spec, uint32_t flags,
-		  void (*then)(void *arg, const char *spec, uint32_t flags),
-		  void *arg);
+		  xen_node_then *then, void *arg);
 
 #endif
