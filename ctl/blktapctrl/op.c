@@ -126,7 +126,8 @@ static void answer(struct op *op)
 
 	if (op->err) {
 		explain(op, text, sizeof(text));
-		log_warn("%s", text);
+		if (!op->hushed)
+			log_warn("%s", text);
 		ask_reply(&op->ask, 0, op->err, text, strlen(text));
 		return;
 	}

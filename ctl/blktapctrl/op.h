@@ -76,6 +76,7 @@ struct op {
 
 	unsigned step;
 	bool undoing, killed;
+	bool hushed;		/* that it fails is told by who began it */
 	enum op_wait wait;
 	int err;
 	char why[512];

@@ -29,6 +29,10 @@
 #define ORPHAN_NS (5 * NS_PER_S)
 #define ORPHAN_DOUBLES 4
 #define DROP_AGAIN_NS (2 * NS_PER_S)
+/* How often, and how long, an open is tried that may succeed later.  Toolstacks wait for
+ * hotplug-status for 10 s at least, and shall hear the reason. */
+#define OPEN_AGAIN_NS (1 * NS_PER_S)
+#define OPEN_FOR_NS (8 * NS_PER_S)
 
 /* An empty drive is one whose every request fails; as large as what was in it last, or
  * smaller than any medium. */
@@ -113,9 +117,56 @@ static struct xen_dev *dev_by_op(const struct op *op)
 static void cannot_open(struct xen_dev *d, const char *why)
 {
 	d->failed = true;
+	d->open_until = 0;
 	snprintf(d->why, sizeof(d->why), "%.180s", why);
 	d->told = false;
 	dev_touch(d);
+}
+
+/* Another has it that is about to close it (a guest that was rebooted, a tapdisk of a
+ * daemon before us), or the host is short of something. */
+static bool may_pass(int err)
+{
+	switch (err) {
+	case -EAGAIN:
+	case -EBUSY:
+	case -ENOMEM:
+	case -ENOSPC:
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOBUFS:
+	case -ETIMEDOUT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void open_failed(struct xen_dev *d, const struct op *op)
+{
+	uint64_t now = clock_ns();
+
+	if (may_pass(op->err) && now + OPEN_AGAIN_NS < d->open_until) {
+		if (!op->hushed)
+			log_warn("%s: tried again for some seconds", dev_name(d));
+		d->open_next = now + OPEN_AGAIN_NS;
+		loop_timer_set(ctl.loop, &d->again, OPEN_AGAIN_NS);
+		return;
+	}
+	if (op->hushed)
+		log_warn("%s: %s", dev_name(d), op->why);
+	cannot_open(d, op->why);
+}
+
+/* Is it too early to try again? */
+static bool open_rests(struct xen_dev *d)
+{
+	uint64_t now = clock_ns();
+
+	if (!d->open_until || now >= d->open_next)
+		return false;
+	loop_timer_set(ctl.loop, &d->again, d->open_next - now);
+	return true;
 }
 
 static void open_ended(struct op *op)
@@ -126,9 +177,10 @@ static void open_ended(struct op *op)
 		return;
 	d->op = NULL;
 	if (op->err) {
-		cannot_open(d, op->why);
+		open_failed(d, op);
 		return;
 	}
+	d->open_until = 0;
 	d->minor = op->minor;
 	d->own = true;
 	d->told = false;
@@ -162,10 +214,26 @@ static bool first_spec(const struct xen_dev *d, char *spec)
 	return !policy_spec(spec);
 }
 
+/* A daemon before us had opened it for this device, and could not write so any more. */
+static struct vdisk *opened_before(const struct xen_dev *d, const char *spec)
+{
+	for (int n = 0; n < TAP_MINOR_MAX; n++) {
+		struct vdisk *vd = minor_disk(n);
+
+		if (vd && disk_has_image(vd) && list_empty(&vd->ops) &&
+		    has_image_of(vd, spec) &&
+		    !(vd->flags & TAP_OPEN_RDONLY) == !d->back.readonly &&
+		    marked_as_of(d, n))
+			return vd;
+	}
+	return NULL;
+}
+
 static void open_own(struct xen_dev *d)
 {
 	struct tap_verb v = { .pid = -1, .minor = -1 };
 	char spec[TAP_TEXT_MAX + 1];
+	struct vdisk *vd;
 	struct op *op;
 
 	if (ctl.leaving)
@@ -175,12 +243,25 @@ static void open_own(struct xen_dev *d)
 		cannot_open(d, "its params are not TYPE:/path");
 		return;
 	}
+	vd = opened_before(d, spec);
+	if (vd) {
+		log_info("%s: has %s already", dev_name(d), vdisk_name(vd));
+		d->minor = vd->minor;
+		d->own = true;
+		d->told = false;
+		d->open_until = 0;
+		dev_touch(d);
+		return;
+	}
 	if (d->back.readonly)
 		v.flags = TAP_OPEN_RDONLY;
 	v.minor = former_minor(d);
 	op = op_new(&op_create, &v, spec);
 	ASSERT(op);
 	dev_node(d, op->node);
+	op->hushed = d->open_until;
+	if (!d->open_until)
+		d->open_until = clock_ns() + OPEN_FOR_NS;
 	op->ended = open_ended;
 	d->op = op;
 	op_start(op, NULL);
@@ -243,6 +324,8 @@ struct vdisk *disk_ready(struct xen_dev *d)
 		return NULL;
 	if (d->failed && strcmp(d->back.params, d->tried))
 		d->failed = d->told = false;
+	if (d->open_until && strcmp(d->back.params, d->tried))
+		d->open_until = 0;
 	if (d->failed) {
 		if (!d->told)
 			tell(d);
@@ -250,7 +333,8 @@ struct vdisk *disk_ready(struct xen_dev *d)
 	}
 	vd = disk_of(d);
 	if (!vd) {
-		open_own(d);
+		if (!open_rests(d))
+			open_own(d);
 		return NULL;
 	}
 	if (!disk_has_image(vd))
