@@ -250,6 +250,7 @@ void vdisk_died(struct vdisk *vd, const char *how)
 	loop_timer_clear(&vd->settle);
 	keys_back_end(vd);
 	proc_unwatch(vd);
+	xen_tapdisk_ended(vd->pid);
 	if (revive_begin(vd, vd->end))
 		return;
 	vdisk_enter(vd, VD_DEAD);

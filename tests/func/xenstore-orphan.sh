@@ -36,12 +36,13 @@ killed_script()
 	MINOR=$(tap-ctl list | sed -n "s,.*minor=\([0-9]*\).*aio:$2\$,\1,p")
 	PID=$(pid_of "$MINOR")
 }
-gone()
+xentop_gone() { [ ! -e "/dev/shm/td3-$PID" ]; }
+closed()
 {
 	local list
 	list=$(tap-ctl list) && ! grep -q -- "$1" <<<"$list"
 }
-await_closed() { wait_for 15 gone "$1" || fail "left: $(tap-ctl list)"; }
+await_closed() { wait_for 15 closed "$1" || fail "left: $(tap-ctl list)"; }
 
 note "a script that is slow"
 device 1 51776
@@ -76,6 +77,16 @@ script_add
 await_closed "a.img"
 front_rings; await_state 4
 front 6; await_state 6; wish_end; script_remove; remove_nodes; await_gone "$B"
+
+note "an own disk, whose device went without a daemon: xentop's file goes as well"
+device 1 51744; toolstack "aio:$T/c.img"; front_rings; await_state 4; front 4
+PID=$(xs kthread-pid)
+[ -e "/dev/shm/td3-$PID" ] || fail "no file for xentop"
+kill_ctl KILL
+remove_nodes
+start_xen_ctl
+await_closed "c.img"
+wait_for 5 xentop_gone || fail "left: /dev/shm/td3-$PID"
 
 note "the slow one has its disk still"
 while [ $((SECONDS - slow_since)) -lt 16 ]; do sleep 0.5; done

@@ -18,6 +18,11 @@ void xen_disk_changed(const struct vdisk *vd)
 	(void)vd;
 }
 
+void xen_tapdisk_ended(int pid)
+{
+	(void)pid;
+}
+
 void xen_disk_opened(int minor)
 {
 	(void)minor;

@@ -13,6 +13,7 @@
 
 #include "vdisk.h"
 #include "xen/dev.h"
+#include "xen/xen.h"
 
 #define DIR_MAX 40
 
@@ -133,6 +134,17 @@ static void sweep_dir(const char *path)
 	else if (dir >= 0)
 		close(dir);
 	rmdir(path);
+}
+
+/* Its devices may have gone while there was no daemon. */
+void xen_tapdisk_ended(int pid)
+{
+	char path[DIR_MAX];
+	struct stat st;
+
+	dir_of(pid, path);
+	if (pid > 0 && !lstat(path, &st))
+		sweep_dir(path);
 }
 
 void stat_sweep(void)

@@ -32,6 +32,8 @@ void xen_disk_changed(const struct vdisk *vd);
 void xen_disk_opened(int minor);
 /* It is no minor's disk any more: the next of that minor is another. */
 void xen_disk_gone(const struct vdisk *vd);
+/* A tapdisk has ended; -1: an unknown one. */
+void xen_tapdisk_ended(int pid);
 /* Its tapdisk has been replaced, and serves no ring yet. */
 void xen_revived(struct vdisk *vd);
 /* Its tapdisk has stopped a guest's rings by itself.  False: it had none of that. */
