@@ -158,6 +158,20 @@ tap-ctl xen-detach 7 xvda || fail "xen-detach: $?"
 [ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
 stop_ctl
 
+# --- a guest that is slow to let go, and does so with the next daemon: as promised.
+start_xen_ctl
+tap-ctl xen-attach 7 xvda "tap:aio:$T/a.img" >/dev/null || fail "xen-attach"
+device 7 51712
+front_rings; await_state 4; front 4
+refuse 110 tap-ctl xen-detach 7 xvda -t 1
+kill_ctl TERM
+start_xen_ctl
+front 5; await_state 5; front 6
+await_gone "$B"
+await_disks 0
+[ "$(nodes)" = "$before" ] || fail "nodes: $(xenstore-ls -f /)"
+stop_ctl
+
 # --- a shutdown that comes while the guest is looked for: nothing is opened any more.
 start_xen_ctl
 await_log "xenstore: connected"

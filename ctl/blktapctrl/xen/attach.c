@@ -402,7 +402,6 @@ static void wished(struct store_job *j)
 		request_fail(r, -ENOMEM, strerror(ENOMEM));
 		return;
 	}
-	d->detach = true;
 	list_del(&r->link);
 	list_add(&d->waiters, &r->link);
 	loop_timer_init(&r->timer, detach_late);
@@ -432,6 +431,8 @@ static int write_wish(struct store *s, void *arg)
 		return say(r, -ENOENT, "it has no such device");
 	}
 	err = put(r, dir, "online", "0");
+	/* Whoever is the daemon when the guest lets go. */
+	err = err ? err : put(r, dir, "blktap-detach", "1");
 	if (!err && now != XB_CLOSED)
 		err = put(r, dir, "state", "%d", XB_CLOSING);
 	return err;

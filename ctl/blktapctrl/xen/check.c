@@ -87,6 +87,8 @@ void xen_check_back(const struct xen_reader *r, struct xen_back *b)
 	b->state = xen_check_state(get(r, "state"));
 	s = get(r, "online");
 	b->online = !s || strcmp(s, "0");
+	s = get(r, "blktap-detach");
+	b->detach = !b->online && s && !strcmp(s, "1");
 	s = get(r, "mode");
 	b->readonly = !s || !strchr(s, 'w');
 	s = get(r, "device-type");

@@ -33,6 +33,7 @@ struct xen_back {
 	bool exists;		/* it names a frontend */
 	enum xenbus_state state;
 	bool online;
+	bool detach;		/* xen-detach: its nodes go when it is closed */
 	bool readonly;		/* mode has no `w' */
 	bool cdrom;
 	bool ours;		/* its script is one of ours, or block-tap */

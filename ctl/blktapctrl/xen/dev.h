@@ -98,7 +98,6 @@ struct xen_dev {
 	/* A guest can cause all of these; none of them hides another. */
 	struct log_limit limit, moves, stops;
 
-	bool detach;		/* xen-detach: its nodes go when it is closed */
 	struct list waiters;	/* attach.c: who waits for it to be gone */
 };
 
@@ -106,7 +105,7 @@ struct xen_dev {
  * its domain. */
 static inline bool dev_removable(const struct xen_dev *d)
 {
-	return !d->back.scripted && (d->detach || !d->domain);
+	return !d->back.scripted && (d->back.detach || !d->domain);
 }
 
 extern struct list xen_devs;
