@@ -35,6 +35,13 @@ wish_end; await_state 6; remove_nodes
 note "there is none"
 device 3 51712; toolstack "aio:$T/none.img"
 await_has hotplug-status error 2
+truncate -s 8M "$T/none.img"	# a moment too late: the same params once more
+xenstore-write "$B/params" "aio:$T/none.img"
+await_has hotplug-status connected 2
+xenstore-write "$B/hotplug-status" unknown
+wish_end; await_state 6; await_disks 1; remove_nodes; rm "$T/none.img"
+toolstack "aio:$T/none.img"
+await_has hotplug-status error 2
 note "other params, at once"
 xenstore-write "$B/params" "aio:$T/b.img"
 await_has hotplug-status connected 2

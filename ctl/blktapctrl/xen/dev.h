@@ -74,13 +74,14 @@ struct xen_dev {
 	int minor;		/* -1: none yet */
 	bool own;		/* opened by us for this device alone */
 	bool told;		/* and written into its node */
-	bool failed;		/* it cannot be opened: until params change */
+	bool failed;		/* it cannot be opened: until params are written */
+	bool renamed;		/* params were written, perhaps the same: try them again */
 	char tried[TAP_TEXT_MAX + 1];	/* the params that were opened last */
 	uint64_t open_until;	/* they are tried again, if that may help; 0: not tried */
 	uint64_t open_next;	/* not before */
 	struct op *op;		/* opening or destroying it, or changing its medium */
 	char why[XEN_WHY_MAX];	/* it failed, or had before: the reason; or "" */
-	bool failed_medium;	/* `medium' cannot be opened */
+	bool failed_medium;	/* `medium' cannot be opened: likewise */
 	char medium[TAP_TEXT_MAX + 1];
 
 	/* The rings. */

@@ -239,6 +239,7 @@ static void open_own(struct xen_dev *d)
 	if (ctl.leaving)
 		return;
 	strcpy(d->tried, d->back.params);
+	d->renamed = false;
 	if (!first_spec(d, spec)) {
 		cannot_open(d, "its params are not TYPE:/path");
 		return;
@@ -322,7 +323,7 @@ struct vdisk *disk_ready(struct xen_dev *d)
 		return by_script(d);
 	if (d->op)
 		return NULL;
-	if (d->failed && strcmp(d->back.params, d->tried))
+	if (d->failed && (d->renamed || strcmp(d->back.params, d->tried)))
 		d->failed = d->told = false;
 	if (d->open_until && strcmp(d->back.params, d->tried))
 		d->open_until = 0;
@@ -422,12 +423,13 @@ bool disk_change_medium(struct xen_dev *d)
 		return d->op != NULL;
 	if (!xen_spec(d->back.params, spec))
 		empty_spec(vd->img.bytes / 512, spec);
-	if (d->failed_medium && strcmp(spec, d->medium))
+	if (d->failed_medium && (d->renamed || strcmp(spec, d->medium)))
 		d->failed_medium = false;
 	if (has_image_of(vd, spec) || d->failed_medium || policy_spec(spec))
 		return false;
 	if (vd->state != VD_RUNNING && vd->state != VD_PAUSED)
 		return true;
+	d->renamed = false;
 	snprintf(d->medium, sizeof(d->medium), "%s", spec);
 	if (vd->state == VD_RUNNING && !op_begin(&op_pause, vd, "", NULL))
 		return false;

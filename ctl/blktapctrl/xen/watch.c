@@ -27,7 +27,8 @@ static bool parse_u32(const char *s, uint32_t max, uint32_t *v)
 	return true;
 }
 
-static void found(enum xen_kind kind, const char *domain, const char *device)
+/* params: they were written. */
+static void found(enum xen_kind kind, const char *domain, const char *device, bool params)
 {
 	uint32_t domid, devid;
 	struct xen_dev *d;
@@ -38,8 +39,10 @@ static void found(enum xen_kind kind, const char *domain, const char *device)
 	d = dev_find(kind, domid, devid);
 	if (!d)
 		d = dev_new(kind, domid, devid);
-	if (d)
-		dev_touch(d);
+	if (!d)
+		return;
+	d->renamed |= params;
+	dev_touch(d);
 }
 
 /* --- looking through a kind --- */
@@ -111,7 +114,7 @@ static void scan_done(struct store_job *j)
 	if (!j->err || j->err == -ENOENT)
 		scanned[c->kind] = true;
 	for (unsigned i = 0; i < c->n; i++)
-		found(c->kind, c->pairs[i].domain, c->pairs[i].device);
+		found(c->kind, c->pairs[i].domain, c->pairs[i].device, false);
 	touch_kind(c->kind);
 	free(c->pairs);
 	free(c);
@@ -199,7 +202,7 @@ static void on_down(void)
 /* "backend/tap/3/51712/state": the device, or less. */
 static void on_event(const char *path, const char *token)
 {
-	char copy[DEV_PATH_MAX], *part[4] = { NULL }, *save = NULL, *p;
+	char copy[DEV_PATH_MAX], *part[5] = { NULL }, *save = NULL, *p;
 	unsigned n = 0;
 	size_t len;
 
@@ -215,14 +218,15 @@ static void on_event(const char *path, const char *token)
 	len = strnlen(p, sizeof(copy) - 1);
 	memcpy(copy, p, len);
 	copy[len] = '\0';
-	for (p = strtok_r(copy, "/", &save); p && n < 4;
+	for (p = strtok_r(copy, "/", &save); p && n < 5;
 	     p = strtok_r(NULL, "/", &save))
 		part[n++] = p;
 	for (int k = 0; k < XK_KINDS && n >= 2; k++) {
 		if (strcmp(part[1], xen_kind_text((enum xen_kind)k)))
 			continue;
-		if (n == 4)
-			found((enum xen_kind)k, part[2], part[3]);
+		if (n >= 4)
+			found((enum xen_kind)k, part[2], part[3],
+			      n == 5 && !strcmp(part[4], "params"));
 		else
 			scan_kind((enum xen_kind)k);
 	}
