@@ -29,7 +29,8 @@ int minor_take(int want, bool creating)
 	for (int n = first; n <= last; n++) {
 		int err;
 
-		if (minors[n].taken || names_foreign(n))
+		/* (One that lies about its minor has the names of one.) */
+		if (minors[n].taken || names_foreign(n) || vdisk_by_number(n))
 			continue;
 		err = names_marker_make(n, creating);
 		if (err == -EEXIST)	/* not ours: somebody's file */

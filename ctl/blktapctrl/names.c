@@ -324,13 +324,15 @@ int names_marker_make(int n, bool creating)
 
 #define XEN "xen "
 
+/* (Over what is there: in a full run directory that stays.) */
 static void marker_write(int n, const char *text)
 {
 	char path[PATH_MAX];
 	int fd = open(run_path(RUN_MARKER, n, path, sizeof(path)),
-		      O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		      O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	if (fd < 0 || write(fd, text, strlen(text)) < 0 ||
+	    ftruncate(fd, (off_t)strlen(text)))
 		log_warn("cannot write %s: %s", path, strerror(errno));
 	if (fd >= 0)
 		close(fd);

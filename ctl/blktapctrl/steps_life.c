@@ -207,6 +207,8 @@ static void bind_minor(struct op *op)
 			other->pid);
 	} else {
 		minor_bind(op->want, vd);
+		/* A guest's that had it before has nothing to do with this one. */
+		names_marker_settle(op->want);
 		op->minor = op->want;
 		op_done(op, 0, " ");
 	}

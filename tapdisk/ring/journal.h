@@ -38,7 +38,7 @@
  *
  * A request may be what has killed the process.  `attempts` is counted up before
  * a successor executes it; from the second on, one is executed at a time, and nothing
- * else is begun beside it, of any front end, so that those around it are not suspected;
+ * else that is recorded is begun beside it, of any front end, so that it is not suspected;
  * after JOURNAL_ATTEMPTS it is answered with an error.
  *
  * The file's contents are checked as if a stranger had written them (whoever owned

@@ -365,7 +365,9 @@ static int bind_event(struct vbd *v, const struct tap_xen_connect *c, unsigned q
 {
 	v->event[q] = xenevtchn_bind_interdomain(xen_host.evt, c->vbd.domid,
 						 c->evtchn[q]);
-	return v->event[q] < 0 ? -errno : 0;
+	if (v->event[q] >= 0)
+		return 0;
+	return errno && errno != EINVAL ? -errno : -EIO;	/* as above */
 }
 
 static int start(struct xen_rings *x, struct vbd *v,

@@ -365,6 +365,7 @@ static bool step_connecting(struct xen_dev *d)
 	}
 	/* Again would be for ever: it needs nothing of the guest. */
 	if (d->broken) {
+		stat_end(d);
 		dev_refuse(d, "its tapdisk has stopped its rings");
 		return false;
 	}

@@ -82,15 +82,18 @@ static bool marked_as_of(const struct xen_dev *d, int minor)
 bool disk_is_own(const struct xen_dev *d)
 {
 	const struct vdisk *vd = minor_disk(d->back.own);
+	bool named = vd && d->back.pid > 0 && vdisk_by_pid(d->back.pid) == vd;
 	char spec[TAP_TEXT_MAX + 1];
 
-	/* The number may be anybody's by now. */
-	if (!vd || !marked_as_of(d, d->back.own))
+	/* The number may be anybody's by now.  (There may have been no room to mark it.) */
+	if (!vd || (!named && !marked_as_of(d, d->back.own)))
 		return false;
-	/* A drive's params may have changed meanwhile; else the node is another's, which
+	if (xen_spec(d->back.params, spec) ? has_image_of(vd, spec) :
+	    d->back.cdrom && !strncmp(vd->spec, EMPTY, strlen(EMPTY)))
+		return true;
+	/* A drive, whose params have changed meanwhile; else the node is another's, which
 	 * was made in the place of the one. */
-	return d->back.cdrom ||
-	       (xen_spec(d->back.params, spec) && has_image_of(vd, spec));
+	return d->back.cdrom && named;
 }
 
 bool disk_is_named(const struct xen_dev *d)
@@ -130,6 +133,7 @@ static bool may_pass(int err)
 	switch (err) {
 	case -EAGAIN:
 	case -EBUSY:
+	case -EEXIST:		/* its minor: the next may have any */
 	case -ENOMEM:
 	case -ENOSPC:
 	case -EMFILE:
@@ -193,6 +197,8 @@ static int former_minor(const struct xen_dev *d)
 	int n = d->back.own;
 
 	if (n < 0 || n >= TAP_MINOR_MAX)
+		return -1;
+	if (vdisk_by_number(n))		/* of a tapdisk that is not believed */
 		return -1;
 	if (minor_taken(n) && !minor_disk(n) && marked_as_of(d, n))
 		minor_free(n);

@@ -175,6 +175,8 @@ void rings_connect(struct xen_dev *d, bool again)
 	err = chan_call(&vd->chan, &d->call, TAP_XEN_CONNECT, &d->rings,
 			sizeof(d->rings));
 	if (err) {
+		if (err == -EPIPE)	/* it ends, or is to */
+			rings_cut(vd);
 		connect_failed(d, err, strerror(-err), err == -EPIPE);
 		return;
 	}
@@ -200,8 +202,11 @@ static void disconnect_answered(struct call *c, int err, const struct msg *m)
  * be asked has them.  Its end tells us; another may take its place. */
 void rings_cut(struct vdisk *vd)
 {
-	log_err("%s: its tapdisk talks nonsense, and has a guest's rings: ending it",
-		vdisk_name(vd));
+	static struct log_limit limit;
+
+	if (log_allowed(&limit))
+		log_err("%s: its tapdisk cannot be asked about a guest's rings: "
+			"ending it", vdisk_name(vd));
 	proc_kill(vd);
 }
 
@@ -224,6 +229,13 @@ void rings_disconnect(struct xen_dev *d)
 	if (!err) {
 		/* However long its requests take: they use the guest's pages. */
 		d->calling = true;
+		return;
+	}
+	if (lives) {
+		if (err == -EPIPE)
+			rings_cut(vd);
+		else
+			loop_timer_set(ctl.loop, &d->again, RETRY_NS);
 		return;
 	}
 	d->mapped = false;		/* with its tapdisk */

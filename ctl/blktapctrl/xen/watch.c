@@ -277,7 +277,10 @@ void xen_revived(struct vdisk *vd)
 	list_for_each(e, &xen_devs) {
 		struct xen_dev *d = container_of(e, struct xen_dev, link);
 
-		if (d->minor != vd->minor || !d->mapped)
+		if (d->minor != vd->minor)
+			continue;
+		d->retries = 0;
+		if (!d->mapped)
 			continue;
 		d->mapped = false;
 		d->lost = d->state == DEV_CONNECTED || d->state == DEV_CONNECTING;
