@@ -19,10 +19,12 @@
  *	hellos		answers HELLO without being asked, for ever
  *	opens:N		its Nth open does not end, which it says on stderr, and it has
  *			the name of the one before
+ *	other:N		says that it has that minor, once it is open
  *	spec:SPEC	says that it serves this, for writing
  *	keys		writes the keys that it gets to DIR/N.keys, a line each
  *
- * Otherwise it behaves, and serves nothing.  TYPE is a number of tap_proto.h.
+ * By SIGUSR1 it closes its end of the pipe that it reads.  Otherwise it behaves, and
+ * serves nothing.  TYPE is a number of tap_proto.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -184,6 +186,8 @@ static void handle(const struct msg *m)
 			strcpy(spec, mode("spec"));
 			hello.flags = 0;
 		}
+		if (mode("other") && hello.state == TAP_ST_RUNNING)
+			hello.minor = atoi(mode("other"));
 		memcpy(both, &hello, sizeof(hello));
 		memcpy(both + sizeof(hello), spec, strlen(spec));
 		answer(TAP_HELLO_RSP, m->hdr->id, 0, both,
@@ -256,6 +260,13 @@ static void garbage(void)
 		usleep(1000);
 }
 
+static void shut(int sig)
+{
+	(void)sig;
+	close(rd);
+	rd = -1;
+}
+
 static void serve(int listener)
 {
 	for (;;) {
@@ -325,6 +336,7 @@ static void set_up(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, shut);
 	msg_queue_init(&queue, 64 << 20);
 	set_up(argc, argv);
 	serve(3);

@@ -33,9 +33,6 @@ slay() # MINOR [STATE]: kill its tapdisk; sets PID to the next one's
 	PID=$(pid_of "$1")
 	over "$old" || fail "two processes"
 }
-# (Who reaps an adopted one is init, in its own time.)
-# All its threads: the last one gives the locks back, and the first may be a zombie then.
-over() { ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1"/task/*/status; }
 rest() { sleep 1.1; }	# a death before a second of life counts as a crash
 io() { timeout 20 qemu-io -f raw -c "$1" "$URI" >"$T/io.out" 2>&1 &&
 	! grep -qi fail "$T/io.out" || fail "$1: $(cat "$T/io.out")"; }

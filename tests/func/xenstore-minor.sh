@@ -123,3 +123,29 @@ wait_for 5 forgotten || fail "blktap-minor $(xs blktap-minor)"
 wish_end; await_state 6; remove_nodes; await_gone "$B"
 [ "$(tap-ctl list)" = "minor=0" ] || fail "$(tap-ctl list)"
 stop_ctl
+
+note "a dead disk's minor is attached to another tapdisk, with another image"
+for what in cdrom disk; do
+	start_xen_ctl --no-restart
+	device 7 51712
+	toolstack "aio:$T/a.img" r; xenstore-write "$B/device-type" $what
+	front_rings; await_state 4; front 4
+	minor=$(xs blktap-minor) pid=$(xs kthread-pid)
+	kill -KILL "$pid"
+	is_dead() { [ "$(disk_state "$minor")" = dead ]; }
+	wait_for 5 is_dead || fail "$(tap-ctl list)"
+	tap-ctl detach -p "$pid" -m "$minor" || fail "detach"
+	PID=$(tap-ctl spawn) && tap-ctl attach -p "$PID" -m "$minor" &&
+		tap-ctl open -p "$PID" -m "$minor" -a "aio:$T/other.img" || fail "open"
+	kill_ctl KILL
+	start_xen_ctl --no-restart
+	moved() { [ "$(xs kthread-pid)" != "$pid" ]; }
+	wait_for 15 moved || fail "$what: not opened anew: $(tap-ctl list; tap-ctl xen-list)"
+	front 6; await_state 6; wish_end; await_disks 1; remove_nodes; await_gone "$B"
+	sleep 6			# as long as what nobody refers to is kept
+	[ "$(pid_of "$minor")" = "$PID" ] && [ "$(disk_state "$minor")" = running ] &&
+		[ "$(disk_json "$minor" | jq -r .path)" = "$T/other.img" ] ||
+		fail "$what: the other's disk: $(tap-ctl list)"
+	destroy "$minor"
+	stop_ctl
+done

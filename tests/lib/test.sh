@@ -151,6 +151,9 @@ wait_for()
 	done
 }
 gone() { ! kill -0 "$1" 2>/dev/null; }
+# over PID: or to be reaped (an adopted one by init, in its own time).
+# All its threads: the last one gives the locks back, and the first may be a zombie then.
+over() { ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1"/task/*/status; }
 
 # Every tapdisk of this test's run directory, alive, by id.  (One process looks at all: one
 # for each takes seconds where there are many, and what a test does next comes late.)
