@@ -59,7 +59,7 @@ last "8 passed, 5 failed, 1 skipped"
 	echo "    | in dom0"
 	echo "-- make -j$(nproc) check-tsan: status 2, the end of what it said:"
 	echo "    | x.c:1: error: no"
-	echo "-- make -j$(nproc) fuzz SECONDS=20: status 3, the end of what it said:"
+	echo "-- make -j$(nproc) fuzz SECONDS=15: status 3, the end of what it said:"
 	echo "    | 1 passed, 0 failed, 0 skipped"
 	echo
 } >"$T/want"
