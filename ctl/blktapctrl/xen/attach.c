@@ -225,6 +225,14 @@ static const char *reason(const struct request *r, int err)
 	       "xenstore does not answer" : strerror(-err);
 }
 
+bool attach_writes(int minor)
+{
+	list_for_each(e, &attaching)
+		if (container_of(e, struct request, link)->minor == minor)
+			return true;
+	return false;
+}
+
 static void written(struct store_job *j)
 {
 	struct request *r = container_of(j, struct request, job);

@@ -327,6 +327,11 @@ static bool step_wait(struct xen_dev *d)
 	const struct vdisk *vd;
 	struct nodes_write *w;
 
+	/* Since a daemon before us: they are let go before all else. */
+	if (d->mapped) {
+		rings_disconnect(d);
+		return false;
+	}
 	if (!d->back.exists) {
 		dev_enter(d, DEV_GONE);
 		return true;

@@ -194,5 +194,6 @@ void stat_sweep(void);	/* what the dead have left */
 
 /* attach.c */
 void attach_gone(struct xen_dev *d);	/* tell who waits */
+bool attach_writes(int minor);		/* are nodes being made for that disk? */
 
 #endif

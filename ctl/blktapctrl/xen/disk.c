@@ -379,6 +379,7 @@ bool disk_drop(struct xen_dev *d)
 
 	if (d->op)
 		return false;
+	d->open_until = 0;
 	if (!d->own || !vd) {
 		if (d->own)	/* without a disk it is not ours to free */
 			d->minor = -1;
@@ -541,7 +542,8 @@ static void orphan_due(struct loop_timer *t)
 		orphan_free(o);
 		return;
 	}
-	if (!all_seen() || referred_to(o->minor) || (d && on_its_way(d))) {
+	if (!all_seen() || referred_to(o->minor) || attach_writes(o->minor) ||
+	    (d && (d->dirty || d->busy || d->calling || on_its_way(d)))) {
 		o->tries = 0;
 		orphan_later(o);
 		return;
