@@ -338,16 +338,11 @@ static void marker_write(int n, const char *text)
 		close(fd);
 }
 
-static void xen_text(const char *node, char *text, size_t len)
-{
-	snprintf(text, len, XEN "%s\n", node);
-}
-
 void names_marker_xen(int n, const char *node)
 {
 	char text[MARKER_MAX];
 
-	xen_text(node, text, sizeof(text));
+	snprintf(text, sizeof(text), XEN "%s\n", node);
 	marker_write(n, text);
 }
 

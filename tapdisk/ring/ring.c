@@ -226,8 +226,10 @@ bool ring_push(struct ring *r)
 
 bool ring_waiting(const struct ring *r)
 {
-	if (held(r) || again(r))
-		return !held(r);
+	if (held(r))
+		return false;
+	if (again(r))
+		return true;
 	return !r->broken && (r->cons != r->seen || ring_prod(r) != r->cons);
 }
 

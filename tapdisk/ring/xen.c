@@ -344,6 +344,13 @@ static int get_journal(struct vbd *v, const struct tap_xen_connect *c,
 	return 0;
 }
 
+/* gntdev says EINVAL of whatever the hypervisor says, want of room too: it is not taken
+ * for a refusal for good.  (An event channel's is not told apart either.) */
+static int host_error(void)
+{
+	return errno && errno != EINVAL ? -errno : -EIO;
+}
+
 static int map_ring(struct vbd *v, const struct tap_xen_connect *c, unsigned q)
 {
 	uint32_t ref[1u << TAP_XEN_ORDER];
@@ -352,9 +359,8 @@ static int map_ring(struct vbd *v, const struct tap_xen_connect *c, unsigned q)
 	v->ring[q] = xengnttab_map_domain_grant_refs(xen_host.gnt, 1u << c->order,
 						     c->vbd.domid, ref,
 						     PROT_READ | PROT_WRITE);
-	/* (gntdev says EINVAL of whatever the hypervisor says, want of room too.) */
 	if (!v->ring[q])
-		return errno && errno != EINVAL ? -errno : -EIO;
+		return host_error();
 	ring_init(&v->port.ring[q], c->abi, c->order, v->ring[q]);
 	if (v->journal)
 		ring_journal(&v->port.ring[q], v->journal, q);
@@ -365,9 +371,7 @@ static int bind_event(struct vbd *v, const struct tap_xen_connect *c, unsigned q
 {
 	v->event[q] = xenevtchn_bind_interdomain(xen_host.evt, c->vbd.domid,
 						 c->evtchn[q]);
-	if (v->event[q] >= 0)
-		return 0;
-	return errno && errno != EINVAL ? -errno : -EIO;	/* as above */
+	return v->event[q] < 0 ? host_error() : 0;
 }
 
 static int start(struct xen_rings *x, struct vbd *v,

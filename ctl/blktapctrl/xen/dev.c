@@ -104,7 +104,7 @@ struct xen_dev *dev_find(enum xen_kind kind, uint32_t domid, uint32_t devid)
 
 bool dev_of_node(const char *node, struct xen_dev **d)
 {
-	char kind[8], again[DEV_NODE_MAX];
+	char kind[8], again[NAMES_NODE_MAX];
 	unsigned domid, devid;
 
 	if (sscanf(node, "%7[^/]/%u/%u", kind, &domid, &devid) != 3)

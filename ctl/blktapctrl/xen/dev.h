@@ -30,6 +30,7 @@
 #include "base/log.h"
 #include "chan.h"
 #include "loop/loop.h"
+#include "names.h"
 #include "xen/check.h"
 #include "xen/store.h"
 
@@ -132,9 +133,8 @@ bool watch_scanned(void);	/* is every device that has a node known? */
 
 /* nodes.c */
 #define DEV_PATH_MAX 64		/* of "backend/tap/3/51712" */
-#define DEV_NODE_MAX 32
 /* Its node: "tap/3/51712".  buf. */
-const char *dev_node(const struct xen_dev *d, char buf[DEV_NODE_MAX]);
+const char *dev_node(const struct xen_dev *d, char buf[NAMES_NODE_MAX]);
 void nodes_read(struct xen_dev *d);
 /* A write: keys are collected, then sent; when it has succeeded the device is in
  * `next`.  A state of XB_NONE stays. */
@@ -176,7 +176,7 @@ void rings_connect(struct xen_dev *d, bool again);
 /* Lost, and not taken up: is it too early to try again? */
 bool rings_rest(const struct xen_dev *d);
 void rings_disconnect(struct xen_dev *d);
-void rings_cut(struct vdisk *vd);	/* end its tapdisk, which is mute */
+void rings_cut(struct vdisk *vd);	/* end its tapdisk, which cannot be asked */
 /* Which process it is that has its disk, and serves its rings. */
 void rings_names(const struct xen_dev *d, const struct vdisk *vd,
 		 struct nodes_write *w);

@@ -67,14 +67,14 @@ static bool has_image_of(const struct vdisk *vd, const char *spec)
 
 static void mark(const struct xen_dev *d)
 {
-	char node[DEV_NODE_MAX];
+	char node[NAMES_NODE_MAX];
 
 	names_marker_xen(d->minor, dev_node(d, node));
 }
 
 static bool marked_as_of(const struct xen_dev *d, int minor)
 {
-	char node[DEV_NODE_MAX];
+	char node[NAMES_NODE_MAX];
 
 	return names_marker_is_of(minor, dev_node(d, node));
 }
@@ -533,7 +533,7 @@ static void orphan_due(struct loop_timer *t)
 {
 	struct orphan *o = container_of(t, struct orphan, timer);
 	struct vdisk *vd = minor_disk(o->minor);
-	char node[DEV_NODE_MAX];
+	char node[NAMES_NODE_MAX];
 	struct xen_dev *d;
 
 	/* The minor may be another's by now; and what is not watched is not known. */

@@ -17,16 +17,16 @@
 #define AGAIN_NS (50 * NS_PER_MS)
 #define AGAIN_DOUBLES 6
 
-const char *dev_node(const struct xen_dev *d, char buf[DEV_NODE_MAX])
+const char *dev_node(const struct xen_dev *d, char buf[NAMES_NODE_MAX])
 {
-	snprintf(buf, DEV_NODE_MAX, "%s/%u/%u", xen_kind_text(d->kind), d->domid,
+	snprintf(buf, NAMES_NODE_MAX, "%s/%u/%u", xen_kind_text(d->kind), d->domid,
 		 d->devid);
 	return buf;
 }
 
 static void dev_path(const struct xen_dev *d, char *buf)
 {
-	char node[DEV_NODE_MAX];
+	char node[NAMES_NODE_MAX];
 
 	snprintf(buf, DEV_PATH_MAX, "backend/%s", dev_node(d, node));
 }

@@ -12,7 +12,7 @@ struct node_ask {
 	char node[XEN_PATH_MAX];
 	char spec[TAP_TEXT_MAX + 1];
 	uint32_t flags;
-	char of[DEV_NODE_MAX];	/* then: "" if it is none of our scripts' */
+	char of[NAMES_NODE_MAX];	/* then: "" if it is none of our scripts' */
 	xen_node_then *then;
 	void *arg;
 
